@@ -1,0 +1,39 @@
+"""The error tree of ``core``: the class says whose fault it is and what to do."""
+
+from __future__ import annotations
+
+
+class CoreError(Exception):
+    """Something in the messaging core went wrong; the subclass says what to do."""
+
+
+class PeerError(CoreError):
+    """The peer broke its protocol; drop the message, count it, and treat the peer as invalid."""
+
+    def __init__(self, what: str, identity: bytes = b"") -> None:
+        super().__init__(what)
+        self.identity = identity
+
+
+class JournalFullError(CoreError):
+    """No room for a job and its ending; retry once jobs are closed."""
+
+    def __init__(self, need_bytes: int, free_bytes: int) -> None:
+        super().__init__(f"need {need_bytes} bytes, {free_bytes} free")
+        self.need_bytes, self.free_bytes = need_bytes, free_bytes
+
+
+class JournalFailedError(CoreError):
+    """The journal stopped after a failed write or sync; nothing more is acknowledged, end the process."""
+
+
+class DamagedRecordError(CoreError):
+    """A stored record failed its checksum; it is reported and never returned."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(f"damaged record: {where}")
+        self.where = where
+
+
+class ServerUnreachableError(CoreError):
+    """No node answered in time; check that one is running at the given endpoint."""

@@ -1,0 +1,73 @@
+"""Deadlines in order: a heap whose cancelled entries are swept once they are the majority."""
+
+from __future__ import annotations
+
+import heapq
+from typing import Final, Generic, TypeVar
+
+T = TypeVar("T")
+
+SWEEP_MIN: Final = 64
+
+
+class Timer(Generic[T]):
+    """One armed deadline; ``item`` is None once it has fired or was cancelled."""
+
+    __slots__ = ("deadline_ms", "item", "order")
+
+    def __init__(self, deadline_ms: int, order: int, item: T) -> None:
+        self.deadline_ms = deadline_ms
+        self.order = order
+        self.item: T | None = item
+
+    def __lt__(self, other: Timer[T]) -> bool:
+        return (self.deadline_ms, self.order) < (other.deadline_ms, other.order)
+
+
+class Timers(Generic[T]):
+    """A set of deadlines in milliseconds of the caller's clock. Cost is O(log n) to arm, O(1) to cancel."""
+
+    def __init__(self) -> None:
+        self._heap: list[Timer[T]] = []
+        self._order = 0
+        self._stale = 0
+
+    def __len__(self) -> int:
+        return len(self._heap) - self._stale
+
+    def arm(self, deadline_ms: int, item: T) -> Timer[T]:
+        """From now on ``item`` is due at ``deadline_ms``."""
+        self._order += 1
+        timer = Timer(deadline_ms, self._order, item)
+        heapq.heappush(self._heap, timer)
+        return timer
+
+    def cancel(self, timer: Timer[T]) -> None:
+        """The timer will not fire; cancelling twice is harmless."""
+        if timer.item is None:
+            return
+        timer.item = None
+        self._stale += 1
+        if self._stale > SWEEP_MIN and 2 * self._stale > len(self._heap):
+            self._heap = [entry for entry in self._heap if entry.item is not None]
+            heapq.heapify(self._heap)
+            self._stale = 0
+
+    def pop_due(self, now_ms: int) -> T | None:
+        """The earliest item due at ``now_ms``, removed; None when nothing is due."""
+        heap = self._heap
+        while heap and (heap[0].item is None or heap[0].deadline_ms <= now_ms):
+            timer = heapq.heappop(heap)
+            item, timer.item = timer.item, None
+            if item is not None:
+                return item
+            self._stale -= 1
+        return None
+
+    def next_deadline(self) -> int | None:
+        """When the caller must look again, or None if nothing is armed."""
+        heap = self._heap
+        while heap and heap[0].item is None:
+            heapq.heappop(heap)
+            self._stale -= 1
+        return heap[0].deadline_ms if heap else None

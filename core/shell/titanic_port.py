@@ -1,0 +1,179 @@
+"""A Titanic service at work on a journal: the shell shared by the node and the standalone process.
+
+A pump: it reads records when an effect says so, hands them to the pure side, and sends what comes back.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol, TypeVar, cast
+
+from core.errors import DamagedRecordError
+from core.pure import tsp
+from core.pure.ids import RANDOM_BITS, Mint
+from core.pure.jobs import Job, Now, decode_reply, decode_request, split_frames
+from core.pure.ports import (
+    Advance,
+    Answer,
+    AnswerReplay,
+    AnswerReply,
+    AnswerStatus,
+    Effect,
+    Journal,
+    Path,
+    Work,
+)
+from core.pure.titanic import Titanic, TitanicLimits, attempt_address
+from core.shell.clock import Clock
+
+log = logging.getLogger("titanic.service")
+E = TypeVar("E", bound=Effect)
+
+
+class Recovered(Protocol):
+    """What a journal found when it was opened."""
+
+    @property
+    def jobs(self) -> Iterable[Job]:
+        """The live jobs in acceptance order."""
+        ...
+
+    @property
+    def reasons(self) -> Mapping[bytes, str]:
+        """Key -> last error, of every failed job."""
+        ...
+
+
+class TitanicShell:
+    """Performs what its :class:`Titanic` asks, on ``journal``.
+
+    ``reply(path, service, frames)`` sends an answer; ``others`` performs the effects that are not about
+    records (Wake, Abandon).
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        id_secret: bytes,
+        clock: Clock,
+        reply: Callable[[Path, bytes, Sequence[bytes]], None],
+        others: Mapping[type[Effect], Callable[[Effect], None]],
+        limits: TitanicLimits,
+    ) -> None:
+        self.journal = journal
+        self.damaged_count = 0
+        self._clock = clock
+        self._reply = reply
+        mint = Mint(id_secret)
+        self.titanic = Titanic(
+            journal.index,
+            self,
+            mint,
+            new_key=lambda now: mint.make(now.wall_ms, secrets.randbits(RANDOM_BITS)),
+            durability=journal.durability,
+            epoch=journal.epoch,
+            limits=limits,
+        )
+        self._performers: dict[type[Effect], Callable[[Effect], None]] = dict(others)
+        self._on(Answer, self._answer)
+        self._on(Advance, self._advance)
+        self._on(AnswerReply, self._answer_reply)
+        self._on(AnswerStatus, self._answer_status)
+        self._on(AnswerReplay, self._answer_replay)
+
+    def _on(self, kind: type[E], perform: Callable[[E], None]) -> None:
+        self._performers[kind] = cast("Callable[[Effect], None]", perform)
+
+    # -- the Titanic service's Port
+
+    def append(
+        self, kind: int, job: Job, meta: bytes, body: Sequence[bytes], after_sync: tuple[Effect, ...]
+    ) -> None:
+        """See Journal.append."""
+        self.journal.append(kind, job, meta, body, after_sync)
+
+    def barrier(self, after_sync: tuple[Effect, ...]) -> None:
+        """See Journal.barrier."""
+        self.journal.barrier(after_sync)
+
+    def perform(self, effect: Effect) -> None:
+        """Do it now; an effect nobody performs is our own mistake and raises KeyError."""
+        self._performers[type(effect)](effect)
+
+    # -- the shell's side
+
+    def on_synced(self) -> None:
+        """Perform what became durable since the last call, in append order. JournalFailedError."""
+        performers = self._performers
+        for after_sync in self.journal.completed():
+            for effect in after_sync:
+                performers[type(effect)](effect)
+
+    def take(self, service: bytes, worker: bytes, now: Now) -> Work | None:
+        """The next attempt with its frames read from disk; a request that cannot be read is buried."""
+        while (job := self.titanic.take(service, worker, now)) is not None:
+            try:
+                raw_meta, body = self.journal.read_request(job)
+            except DamagedRecordError as error:
+                self._report_damage(job, error)
+                self.titanic.life.damaged(job, error.where, now)
+                continue
+            meta = decode_request(raw_meta)
+            self.titanic.life.started(job, meta, now)
+            return Work(attempt_address(job), split_frames(body, meta.frame_sizes))
+        return None
+
+    def _report_damage(self, job: Job, error: DamagedRecordError) -> None:
+        self.damaged_count += 1
+        log.error("job %s: %s; run 'titanic store check' on the store", job.key.hex(), error)
+
+    def _answer(self, effect: Answer) -> None:
+        self._reply(effect.path, effect.service, effect.frames)
+
+    def _advance(self, effect: Advance) -> None:
+        self.titanic.advance(effect, self._clock.now())
+
+    def _answer_reply(self, effect: AnswerReply) -> None:
+        try:
+            raw_meta, body = self.journal.read_reply(effect.job)
+        except DamagedRecordError as error:
+            self._answer_damaged(effect.path, effect.service, effect.job, error)
+            return
+        meta = decode_reply(raw_meta)
+        frames = split_frames(body, meta.frame_sizes)
+        if effect.extended:
+            head = tsp.encode_head(tsp.ReplyHead(meta.content_type, meta.attempt, meta.replied_ms))
+            self._reply(effect.path, effect.service, (tsp.OK, head, *frames))
+        else:
+            self._reply(effect.path, effect.service, (tsp.OK, *frames))
+
+    def _answer_status(self, effect: AnswerStatus) -> None:
+        job = effect.job
+        try:
+            raw_request, request_body = self.journal.read_request(job)
+            reply, reply_bytes = None, 0
+            if job.reply_at:
+                raw_reply, reply_body = self.journal.read_reply(job)
+                reply, reply_bytes = decode_reply(raw_reply), len(reply_body)
+        except DamagedRecordError as error:
+            self._answer_damaged(effect.path, effect.service, job, error)
+            return
+        status = self.titanic.describe(
+            job, decode_request(raw_request), len(request_body), reply, reply_bytes
+        )
+        self._reply(effect.path, effect.service, (effect.code, tsp.encode_head(status)))
+
+    def _answer_replay(self, effect: AnswerReplay) -> None:
+        try:
+            raw_meta, body = self.journal.read_request(effect.job)
+        except DamagedRecordError as error:
+            self._answer_damaged(effect.path, tsp.SUBMIT, effect.job, error)
+            return
+        self._answer(self.titanic.judge_replay(effect, decode_request(raw_meta), body))
+
+    def _answer_damaged(self, path: Path, service: bytes, job: Job, error: DamagedRecordError) -> None:
+        self._report_damage(job, error)
+        head = tsp.encode_head(tsp.ErrorHead(f"the stored bytes of this job are damaged: {error.where}"))
+        self._reply(path, service, (tsp.ERROR, head))

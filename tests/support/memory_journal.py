@@ -1,0 +1,79 @@
+"""A journal in memory whose syncs happen when the test says so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from core.errors import DamagedRecordError, JournalFailedError, JournalFullError
+from core.pure.jobs import Job, Kind
+from core.pure.ports import Effect
+
+OPENING = (Kind.REQUEST, Kind.KEY, Kind.SETTING)
+
+
+class MemoryJournal:
+    """Satisfies core.pure.ports.Journal; ``log`` holds every record ever appended, durable or not."""
+
+    def __init__(self, capacity: int = 1 << 30) -> None:
+        self._index: dict[bytes, Job] = {}
+        self._bodies: dict[int, tuple[bytes, bytes]] = {}
+        self._pending: list[tuple[int, Job, tuple[Effect, ...]]] = []
+        self._durable: list[tuple[Effect, ...]] = []
+        self._capacity = capacity
+        self.durability = "memory"
+        self.epoch = 1
+        self.failed = False
+        self.damaged: set[int] = set()
+        self.log: list[tuple[Kind, bytes, bytes]] = []
+
+    @property
+    def index(self) -> Mapping[bytes, Job]:
+        return self._index
+
+    def append(
+        self, kind: int, job: Job, meta: bytes, body: Sequence[bytes], after_sync: tuple[Effect, ...]
+    ) -> None:
+        if self.failed:
+            raise JournalFailedError("the disk is gone")
+        size = sum(map(len, body)) + len(meta)
+        if kind in OPENING and size > self._capacity:
+            raise JournalFullError(size, self._capacity)
+        self._capacity -= size
+        at = len(self.log) + 1
+        self.log.append((Kind(kind), job.key, meta))
+        self._bodies[at] = (meta, b"".join(body))
+        if kind in OPENING:
+            job.request_at = at
+            self._index[job.key] = job
+        elif kind == Kind.REPLY:
+            job.reply_at = at
+        self._pending.append((kind, job, after_sync))
+
+    def barrier(self, after_sync: tuple[Effect, ...]) -> None:
+        self._pending.append((Kind.MARK, Job(b""), after_sync))
+
+    def sync(self) -> None:
+        """All that was appended is durable now."""
+        for kind, job, after_sync in self._pending:
+            if kind == Kind.CLOSE:
+                self._index.pop(job.key, None)
+            if after_sync:
+                self._durable.append(after_sync)
+        self._pending.clear()
+
+    def completed(self) -> Iterable[tuple[Effect, ...]]:
+        if self.failed:
+            raise JournalFailedError("the disk is gone")
+        done, self._durable = self._durable, []
+        return done
+
+    def read_request(self, job: Job) -> tuple[bytes, bytes]:
+        return self._read(job.request_at)
+
+    def read_reply(self, job: Job) -> tuple[bytes, bytes]:
+        return self._read(job.reply_at)
+
+    def _read(self, at: int) -> tuple[bytes, bytes]:
+        if at in self.damaged:
+            raise DamagedRecordError(f"offset {at}")
+        return self._bodies[at]
