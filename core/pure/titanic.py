@@ -373,4 +373,3 @@ def _plain_key(body: Sequence[bytes]) -> bytes | None:
     if len(body) != 1 or len(body[0]) != 32 or not body[0].isascii():
         return None
     return parse_id(body[0].decode("ascii"))
-

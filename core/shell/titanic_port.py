@@ -50,20 +50,29 @@ class TitanicShell:
     """Performs what its :class:`Titanic` asks, on ``journal``.
 
     ``reply(path, service, frames)`` sends an answer; ``others`` performs the effects that are not about
-    records (Wake, Abandon).
+    records (Wake, Abandon). ``counters`` are the shell's own, for ``titanic.stats``.
     """
 
     def __init__(
         self,
         journal: Journal,
-        id_secret: bytes,
         clock: Clock,
         reply: Callable[[Path, bytes, Sequence[bytes]], None],
         others: Mapping[type[Effect], Callable[[Effect], None]],
-        limits: TitanicLimits,
+        *,
+        id_secret: bytes,
+        version: str = "",
+        limits: TitanicLimits | None = None,
+        counters: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
+        limits = limits or TitanicLimits()
         self.journal = journal
         self.damaged_count = 0
+        self._id_secret = id_secret
+        self._version = version
+        self._request_max_bytes = limits.request_max_bytes
+        self._counters = counters
+        self._started_ms = clock.now().wall_ms
         self._clock = clock
         self._reply = reply
         mint = Mint(id_secret)
@@ -110,6 +119,39 @@ class TitanicShell:
         for after_sync in self.journal.completed():
             for effect in after_sync:
                 performers[type(effect)](effect)
+
+    def handle(self, service: bytes, path: Path, body: Sequence[bytes], now: Now) -> None:
+        """Answer a ``titanic.*`` request: facts of this process here, jobs in the Titanic service."""
+        if service == tsp.HELLO:
+            self._reply(path, service, (tsp.OK, tsp.encode_head(self._hello())))
+        elif service == tsp.STATS:
+            self._reply(path, service, (tsp.OK, tsp.encode_head(self._stats())))
+        else:
+            self.titanic.handle(service, path, body, now)
+
+    def _hello(self) -> tsp.Hello:
+        return tsp.Hello(
+            version=self._version,
+            role="single",
+            epoch=self.journal.epoch,
+            ready=True,
+            reason="",
+            durability=self.journal.durability,
+            id_secret=self._id_secret,
+            max_body_bytes=self._request_max_bytes,
+            started_ms=self._started_ms,
+            jobs=len(self.journal.index),
+        )
+
+    def _stats(self) -> tsp.Stats:
+        life = self.titanic.life
+        counters = {**self._counters(), **life.counters, "records_damaged": self.damaged_count}
+        gauges: dict[str, float] = {
+            "jobs_open": len(self.journal.index),
+            "attempts_running": life.running_count,
+            "waiters": self.titanic.waiters_count,
+        }
+        return tsp.Stats(counters, gauges, life.summary())
 
     def take(self, service: bytes, worker: bytes, now: Now) -> Work | None:
         """The next attempt with its frames read from disk; a request that cannot be read is buried."""

@@ -1,0 +1,310 @@
+"""The worker's side of MDP (RFC 7, RFC 18): one service, one request at a time, as a table.
+
+One :class:`WorkerPeer` is one registration at one broker. Feed it :meth:`~WorkerPeer.open` first, then
+:meth:`~WorkerPeer.receive` for every message, :meth:`~WorkerPeer.on_tick` not later than
+:meth:`~WorkerPeer.next_deadline`, and :meth:`~WorkerPeer.finished` once for every ``Run``; perform what
+comes back, in order, before the next call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum, auto
+from typing import Final
+
+import msgspec
+
+from core.errors import PeerError
+from core.pure import mdp
+
+HEARTBEAT_MS: Final = 2_500
+LIVENESS: Final = 3
+BACKOFF_MIN_MS: Final = 250
+BACKOFF_MAX_MS: Final = 8_000
+REASON_MAX_BYTES: Final = 1_000
+assert LIVENESS >= 2, "one late heartbeat is not a death"
+
+
+class Connect(msgspec.Struct, frozen=True):
+    """Open a fresh socket; ``number`` counts them from 0, for who has several brokers to try in turn."""
+
+    number: int
+
+
+class Send(msgspec.Struct, frozen=True):
+    """Send this on the open socket."""
+
+    frames: list[bytes]
+
+
+class Run(msgspec.Struct, frozen=True):
+    """Do the work and call :meth:`WorkerPeer.finished`; ``address`` may carry the job's id."""
+
+    address: bytes
+    body: Sequence[bytes]
+
+
+class Close(msgspec.Struct, frozen=True):
+    """Close the socket; deliver what it holds if ``deliver``, else at once."""
+
+    deliver: bool
+
+
+class Abandon(msgspec.Struct, frozen=True):
+    """The broker gave the attempt up: stop the work if possible; ``finished`` still follows."""
+
+
+class Silent(msgspec.Struct, frozen=True):
+    """Tell the user, once per silence: no broker answers."""
+
+
+class Heard(msgspec.Struct, frozen=True):
+    """Tell the user: the broker is there (again)."""
+
+
+Action = Connect | Send | Run | Close | Abandon | Silent | Heard
+
+
+class State(Enum):
+    """Where the registration stands."""
+
+    NEW = auto()
+    WAITING = auto()  # no socket until the back-off is over
+    UNHEARD = auto()  # READY is sent, nothing has come back yet
+    IDLE = auto()
+    BUSY = auto()
+    ORPHAN = auto()  # the handler runs, its session is over
+    BUSY_LAST = auto()  # draining: the job at hand, then the end
+    ORPHAN_LAST = auto()
+    STOPPED = auto()
+
+
+class Event(Enum):
+    """What can happen to it."""
+
+    OPEN = auto()
+    HEARTBEAT = auto()
+    REQUEST = auto()
+    DISCONNECT = auto()
+    SILENCE = auto()
+    RETRY = auto()
+    SUCCEEDED = auto()
+    FAILED = auto()
+    DRAIN = auto()
+
+
+class _Do(Enum):
+    CONNECT = auto()  # fresh socket and READY
+    READY = auto()  # READY on the same socket
+    RUN = auto()
+    REPLY = auto()
+    GIVE_UP = auto()  # DISCONNECT with the reason of the failure (ours; other brokers ignore it)
+    LEAVE = auto()  # DISCONNECT
+    CLOSE = auto()  # keep nothing: a READY delivered later would register a ghost
+    CLOSE_LAST = auto()  # deliver the last words
+    ABANDON = auto()
+    BACK_OFF = auto()
+    COMPLAIN = auto()
+
+
+_S, _E, _D = State, Event, _Do
+_Row = tuple[State, tuple[_Do, ...]]
+
+# What is absent cannot happen, except commands of the broker, which are then answered by a fresh start.
+TABLE: Final[dict[tuple[State, Event], _Row]] = {
+    (_S.NEW, _E.OPEN): (_S.UNHEARD, (_D.CONNECT,)),
+    (_S.NEW, _E.DRAIN): (_S.STOPPED, ()),
+    (_S.WAITING, _E.RETRY): (_S.UNHEARD, (_D.CONNECT,)),
+    (_S.WAITING, _E.DRAIN): (_S.STOPPED, ()),
+    (_S.UNHEARD, _E.HEARTBEAT): (_S.IDLE, ()),
+    (_S.UNHEARD, _E.REQUEST): (_S.BUSY, (_D.RUN,)),
+    (_S.UNHEARD, _E.DISCONNECT): (_S.WAITING, (_D.CLOSE, _D.BACK_OFF)),
+    (_S.UNHEARD, _E.SILENCE): (_S.WAITING, (_D.CLOSE, _D.BACK_OFF, _D.COMPLAIN)),
+    (_S.UNHEARD, _E.DRAIN): (_S.STOPPED, (_D.LEAVE, _D.CLOSE_LAST)),
+    (_S.IDLE, _E.HEARTBEAT): (_S.IDLE, ()),
+    (_S.IDLE, _E.REQUEST): (_S.BUSY, (_D.RUN,)),
+    (_S.IDLE, _E.DISCONNECT): (_S.UNHEARD, (_D.CLOSE, _D.CONNECT)),
+    (_S.IDLE, _E.SILENCE): (_S.WAITING, (_D.CLOSE, _D.BACK_OFF, _D.COMPLAIN)),
+    (_S.IDLE, _E.DRAIN): (_S.STOPPED, (_D.LEAVE, _D.CLOSE_LAST)),
+    # A broker may be silent while we work and come back: the reply goes out on the same session.
+    (_S.BUSY, _E.HEARTBEAT): (_S.BUSY, ()),
+    (_S.BUSY, _E.SILENCE): (_S.BUSY, (_D.COMPLAIN,)),
+    (_S.BUSY, _E.DISCONNECT): (_S.ORPHAN, (_D.CLOSE, _D.ABANDON)),
+    (_S.BUSY, _E.REQUEST): (
+        _S.ORPHAN,
+        (_D.CLOSE, _D.ABANDON),
+    ),  # against RFC 7: a worker has one request at a time
+    (_S.BUSY, _E.SUCCEEDED): (_S.IDLE, (_D.REPLY,)),
+    (_S.BUSY, _E.FAILED): (_S.UNHEARD, (_D.GIVE_UP, _D.READY)),
+    (_S.BUSY, _E.DRAIN): (_S.BUSY_LAST, ()),
+    (_S.ORPHAN, _E.SUCCEEDED): (_S.UNHEARD, (_D.CONNECT,)),
+    (_S.ORPHAN, _E.FAILED): (_S.UNHEARD, (_D.CONNECT,)),
+    (_S.ORPHAN, _E.DRAIN): (_S.ORPHAN_LAST, ()),
+    (_S.BUSY_LAST, _E.HEARTBEAT): (_S.BUSY_LAST, ()),
+    (_S.BUSY_LAST, _E.SILENCE): (_S.BUSY_LAST, (_D.COMPLAIN,)),
+    (_S.BUSY_LAST, _E.DISCONNECT): (_S.ORPHAN_LAST, (_D.CLOSE, _D.ABANDON)),
+    (_S.BUSY_LAST, _E.REQUEST): (_S.ORPHAN_LAST, (_D.CLOSE, _D.ABANDON)),
+    (_S.BUSY_LAST, _E.SUCCEEDED): (_S.STOPPED, (_D.REPLY, _D.LEAVE, _D.CLOSE_LAST)),
+    (_S.BUSY_LAST, _E.FAILED): (_S.STOPPED, (_D.GIVE_UP, _D.CLOSE_LAST)),
+    (_S.BUSY_LAST, _E.DRAIN): (_S.BUSY_LAST, ()),
+    (_S.ORPHAN_LAST, _E.SUCCEEDED): (_S.STOPPED, ()),
+    (_S.ORPHAN_LAST, _E.FAILED): (_S.STOPPED, ()),
+    (_S.ORPHAN_LAST, _E.DRAIN): (_S.ORPHAN_LAST, ()),
+    (_S.STOPPED, _E.DRAIN): (_S.STOPPED, ()),
+}
+CONNECTED: Final = frozenset({State.UNHEARD, State.IDLE, State.BUSY, State.BUSY_LAST})
+_WORKING: Final = frozenset({State.BUSY, State.BUSY_LAST, State.ORPHAN, State.ORPHAN_LAST})
+
+
+class WorkerPeer:
+    """One worker as its broker sees it. Times are milliseconds of a monotonic clock the caller reads.
+
+    ``spread`` (0.5 to 1.5, drawn by the caller) stretches this worker's back-off, so that a thousand
+    workers that lost one broker do not come back in the same instant.
+    """
+
+    def __init__(
+        self,
+        service: bytes,
+        *,
+        heartbeat_ms: int = HEARTBEAT_MS,
+        liveness: int = LIVENESS,
+        version: int = 1,
+        spread: float = 1.0,
+    ) -> None:
+        assert 0.5 <= spread <= 1.5, "a spread is a factor around one"
+        self.state = State.NEW
+        self.invalid_count = 0
+        self._service = service
+        self._version = version
+        self._heartbeat_ms = heartbeat_ms
+        self._silence_ms = heartbeat_ms * liveness
+        self._spread = spread
+        self._address = b""
+        self._beat_at_ms = 0
+        self._silent_at_ms = 0
+        self._retry_at_ms = 0
+        self._socket_count = 0
+        self._failure_count = 0  # sessions in a row in which nothing was heard
+        self._complained = False
+
+    @property
+    def stopped(self) -> bool:
+        """Nothing will happen any more."""
+        return self.state is State.STOPPED
+
+    @property
+    def working(self) -> bool:
+        """A ``Run`` waits for its :meth:`finished`."""
+        return self.state in _WORKING
+
+    def open(self, now_ms: int) -> list[Action]:
+        """Connect and register."""
+        return self._step(Event.OPEN, now_ms)
+
+    def drain(self, now_ms: int) -> list[Action]:
+        """Finish the job at hand, take no other, leave; done when :attr:`stopped`."""
+        return self._step(Event.DRAIN, now_ms)
+
+    def receive(self, frames: Sequence[bytes], now_ms: int) -> list[Action]:
+        """A message of the broker; anything else is counted in ``invalid_count`` and changes nothing."""
+        if self.state not in CONNECTED:
+            return []  # read from a socket that was closed in the same turn
+        try:
+            message = mdp.parse_for_worker(frames)
+        except PeerError:
+            self.invalid_count += 1
+            return []
+        if message.version != self._version:
+            self.invalid_count += 1
+            return []
+        self._silent_at_ms = now_ms + self._silence_ms
+        self._failure_count = 0
+        actions: list[Action] = [Heard()] if self._complained else []
+        self._complained = False
+        if isinstance(message, mdp.WorkerRequest):
+            if self.state in (State.UNHEARD, State.IDLE):
+                self._address = message.address
+            return actions + self._step(Event.REQUEST, now_ms, body=message.body)
+        if isinstance(message, mdp.Disconnect):
+            if self.state is State.UNHEARD:
+                self._failure_count = 1  # it refuses us: not again at once
+            return actions + self._step(Event.DISCONNECT, now_ms)
+        return actions + self._step(Event.HEARTBEAT, now_ms)
+
+    def finished(self, body: Sequence[bytes] | None, now_ms: int, *, reason: str = "") -> list[Action]:
+        """The handler is done: ``body`` is the reply, None a failed attempt and ``reason`` why."""
+        assert self.working, "finished() without a Run"
+        if body is None:
+            return self._step(Event.FAILED, now_ms, reason=reason)
+        return self._step(Event.SUCCEEDED, now_ms, body=body)
+
+    def on_tick(self, now_ms: int) -> list[Action]:
+        """Heartbeats, silence and the end of a back-off."""
+        if self.state is State.WAITING:
+            return self._step(Event.RETRY, now_ms) if now_ms >= self._retry_at_ms else []
+        if self.state not in CONNECTED:
+            return []
+        if now_ms >= self._silent_at_ms:
+            self._silent_at_ms = now_ms + self._silence_ms
+            actions = self._step(Event.SILENCE, now_ms)
+            if self.state not in CONNECTED:
+                return actions
+        else:
+            actions = []
+        if now_ms >= self._beat_at_ms:
+            actions.append(self._send(mdp.worker_heartbeat(version=self._version), now_ms))
+        return actions
+
+    def next_deadline(self) -> int | None:
+        """When :meth:`on_tick` is due; None: not before something else happens."""
+        if self.state is State.WAITING:
+            return self._retry_at_ms
+        if self.state in CONNECTED:
+            return min(self._beat_at_ms, self._silent_at_ms)
+        return None
+
+    def _step(
+        self, event: Event, now_ms: int, *, body: Sequence[bytes] = (), reason: str = ""
+    ) -> list[Action]:
+        self.state, todo = TABLE[self.state, event]
+        actions: list[Action] = []
+        for do in todo:
+            self._perform(do, now_ms, body, reason, actions)
+        return actions
+
+    def _perform(
+        self, do: _Do, now_ms: int, body: Sequence[bytes], reason: str, actions: list[Action]
+    ) -> None:
+        version = self._version
+        if do is _Do.CONNECT:
+            actions.append(Connect(self._socket_count))
+            self._socket_count += 1
+        if do in (_Do.CONNECT, _Do.READY):
+            self._silent_at_ms = now_ms + self._silence_ms
+            actions.append(self._send(mdp.worker_ready(self._service, version=version), now_ms))
+        elif do is _Do.RUN:
+            actions.append(Run(self._address, body))
+        elif do is _Do.REPLY:
+            self._silent_at_ms = max(self._silent_at_ms, now_ms + self._heartbeat_ms)
+            actions.append(self._send(mdp.worker_reply(self._address, body, version=version), now_ms))
+        elif do in (_Do.GIVE_UP, _Do.LEAVE):
+            text = reason.encode("utf-8", "replace")[:REASON_MAX_BYTES] if do is _Do.GIVE_UP else b""
+            actions.append(
+                self._send(mdp.worker_disconnect((text,) if text else (), version=version), now_ms)
+            )
+        elif do in (_Do.CLOSE, _Do.CLOSE_LAST):
+            actions.append(Close(deliver=do is _Do.CLOSE_LAST))
+        elif do is _Do.ABANDON:
+            actions.append(Abandon())
+        elif do is _Do.BACK_OFF:
+            delay_ms = min(BACKOFF_MIN_MS << min(self._failure_count, 10), BACKOFF_MAX_MS)
+            self._failure_count += 1
+            self._retry_at_ms = now_ms + int(delay_ms * self._spread)
+        elif do is _Do.COMPLAIN and not self._complained:
+            self._complained = True
+            actions.append(Silent())
+
+    def _send(self, frames: list[bytes], now_ms: int) -> Send:
+        self._beat_at_ms = now_ms + self._heartbeat_ms
+        return Send(frames)

@@ -1,0 +1,204 @@
+"""Calls to a node, any number at a time over one DEALER socket.
+
+Each call puts an 8-byte counter before the empty delimiter of its MDP/0.1 request; the broker returns it
+untouched (the envelope stack of RFC 7), so answers may come in any order and each finds its caller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import zmq
+
+from core.errors import PeerError, ServerUnreachableError
+from core.pure import mdp
+from core.shell.pump import SocketPump
+
+TICK_S: Final = 0.05  # calls time out this much late at the most
+TAG_BYTES: Final = 8
+HEARTBEAT_MS: Final = 2_000
+HEARTBEAT_TIMEOUT_MS: Final = 6_000
+RECONNECT_MS: Final = 100
+RECONNECT_MAX_MS: Final = 2_000
+MESSAGE_MAX_BYTES: Final = (
+    1 << 30
+)  # of one frame, from a node we chose ourselves; the node's own cap is lower
+LINGER_MS: Final = 1_000
+assert HEARTBEAT_TIMEOUT_MS > 2 * HEARTBEAT_MS, "one late heartbeat is not a death"
+
+TraceLine = Callable[[str], None]
+_Bucket = dict[bytes, asyncio.Future[list[bytes]]]
+
+
+def connect_dealer(
+    endpoint: str, *, identity: str = "", context: zmq.Context[zmq.Socket[bytes]] | None = None
+) -> zmq.Socket[bytes]:
+    """A DEALER connected to ``endpoint``, with every limit this project puts on an outgoing socket.
+
+    Connecting does not wait: what is sent meanwhile goes out when the peer is there. A dead connection is
+    noticed by ZMTP heartbeats and made again with back-off. Raises ValueError for a bad endpoint.
+    """
+    if endpoint.startswith("tcp://"):  # libzmq looks at the port only when it connects, and tells nobody
+        port = endpoint.rpartition(":")[2]
+        if not (port.isdecimal() and 0 < int(port) < 65_536):
+            raise ValueError(f"cannot connect to {endpoint!r}: it does not end in a port of 1 to 65535")
+    socket: zmq.Socket[bytes] = (context or zmq.Context.instance()).socket(zmq.DEALER)
+    socket.set(zmq.LINGER, LINGER_MS)
+    socket.set(zmq.MAXMSGSIZE, MESSAGE_MAX_BYTES)
+    socket.set(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
+    socket.set(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
+    socket.set(zmq.HEARTBEAT_TTL, HEARTBEAT_TIMEOUT_MS)
+    socket.set(zmq.RECONNECT_IVL, RECONNECT_MS)
+    socket.set(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS)
+    try:
+        if identity:
+            socket.set(zmq.ROUTING_ID, identity.encode())
+        socket.connect(endpoint)
+    except (zmq.ZMQError, OverflowError) as error:
+        socket.close(linger=0)
+        raise ValueError(f"cannot connect to {endpoint!r} as {identity!r}: {error}") from error
+    return socket
+
+
+def trace_lines(trace: TraceLine | None) -> Callable[[str, list[bytes]], None] | None:
+    """A pump's ``trace`` that writes one decoded line per message: ``> ...`` out, ``< ...`` in."""
+    if trace is None:
+        return None
+    return lambda way, frames: trace(
+        f"{'>' if way == 'out' else '<'} {mdp.explain(frames, to_broker=way == 'out')}"
+    )
+
+
+class NodeDealer:
+    """Pipelined MDP/0.1 calls to the node at the first of ``endpoints``.
+
+    Made and used in one running loop: :meth:`start`, any number of concurrent :meth:`call`, :meth:`close`.
+    ``late_count`` counts answers nobody waited for any more, ``invalid_count`` messages that were none.
+    """
+
+    def __init__(self, endpoints: Sequence[str], *, trace: TraceLine | None = None) -> None:
+        if not endpoints:
+            raise ValueError("no endpoint to connect to")
+        self.endpoints = tuple(endpoints)
+        self.late_count = 0
+        self.invalid_count = 0
+        self._trace = trace
+        self._counter = 0
+        self._calls: dict[bytes, _Bucket] = {}  # by tag: the bucket of its deadline, which holds the future
+        self._buckets: dict[int, _Bucket] = {}  # by tick of the deadline; empty ones go when their tick comes
+        self._swept_tick = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._pump: SocketPump | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """Where calls go now."""
+        return self.endpoints[0]
+
+    @property
+    def pending(self) -> int:
+        """How many calls wait for their answer."""
+        return len(self._calls)
+
+    @property
+    def dropped_count(self) -> int:
+        """Requests that found the send queue full."""
+        return self._pump.dropped_count if self._pump is not None else 0
+
+    def start(self) -> None:
+        """Connect, without waiting for the node; once. Raises ValueError for a bad endpoint."""
+        assert self._pump is None, "a dealer starts once"
+        self._loop = asyncio.get_running_loop()
+        socket = connect_dealer(self.endpoint)
+        self._pump = SocketPump(socket, self._on_message, trace=trace_lines(self._trace))
+        self._pump.start()
+
+    def close(self) -> None:
+        """The socket is closed and every call still pending raises ServerUnreachableError."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for bucket in self._buckets.values():
+            self._fail(bucket, "the connection was closed here before an answer came")
+        self._buckets.clear()
+        self._calls.clear()
+        if self._pump is not None:
+            self._pump.close(LINGER_MS)
+            self._pump = None
+
+    async def call(self, service: bytes, body: Sequence[bytes], timeout_s: float) -> list[bytes]:
+        """The body frames of the answer.
+
+        Raises ServerUnreachableError after ``timeout_s`` (at most ``TICK_S`` later): the request may or
+        may not have been carried out. Cancelling the call drops its answer.
+        """
+        pump = self._pump
+        if pump is None:
+            raise ServerUnreachableError(
+                f"{self.endpoint}: not connected; start() comes before and close() after"
+            )
+        tick = int((self._loop.time() + timeout_s) / TICK_S) + 1
+        self._counter += 1
+        tag = self._counter.to_bytes(TAG_BYTES, "big")
+        bucket = self._buckets.get(tick)
+        if bucket is None:
+            bucket = self._buckets[tick] = {}
+            if self._timer is None:
+                self._swept_tick = int(self._loop.time() / TICK_S)
+                self._timer = self._loop.call_later(TICK_S, self._sweep)
+        future: asyncio.Future[list[bytes]] = self._loop.create_future()
+        bucket[tag] = future
+        self._calls[tag] = bucket
+        try:
+            pump.send(mdp.client_request(service, body, envelope=(tag,)))
+            return await future
+        except BaseException:
+            if self._calls.pop(tag, None) is not None:
+                bucket.pop(tag, None)
+            raise
+
+    def _on_message(self, frames: list[bytes]) -> None:
+        try:
+            reply = mdp.parse_client_reply(frames)
+        except PeerError:
+            self.invalid_count += 1
+            return
+        envelope = reply.envelope
+        bucket = self._calls.pop(envelope[0], None) if len(envelope) == 1 else None
+        if bucket is None:
+            self.late_count += 1
+            return
+        future = bucket.pop(envelope[0])
+        if not future.done():
+            future.set_result(list(reply.body))
+
+    def _sweep(self) -> None:
+        """Fail what is due; runs every tick while calls are pending and not at all otherwise."""
+        now_tick = int(self._loop.time() / TICK_S)
+        if now_tick - self._swept_tick > len(self._buckets):  # the process slept, or few calls are open
+            due = [tick for tick in self._buckets if tick <= now_tick]
+        else:
+            due = [tick for tick in range(self._swept_tick, now_tick + 1) if tick in self._buckets]
+        self._swept_tick = now_tick
+        for tick in due:
+            bucket = self._buckets.pop(tick)
+            for tag in bucket:
+                del self._calls[tag]
+            self._fail(bucket, "no answer in time")
+        if self._calls:
+            self._timer = self._loop.call_later(TICK_S, self._sweep)
+        else:
+            self._buckets.clear()
+            self._timer = None
+
+    def _fail(self, bucket: _Bucket, why: str) -> None:
+        for future in bucket.values():
+            if not future.done():
+                future.set_exception(
+                    ServerUnreachableError(
+                        f"{self.endpoint}: {why}; check that a node or broker is running there"
+                    )
+                )
+        bucket.clear()

@@ -1,0 +1,239 @@
+"""The node: one ROUTER socket, the broker, the Titanic service as its internal service, and the journal.
+
+One thread reads, asks and sends; the journal's own thread syncs and calls back through the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable, Sequence
+
+import msgspec
+import zmq
+
+from core.errors import JournalFailedError
+from core.pure import mdp
+from core.pure.broker import Broker, BrokerLimits
+from core.pure.jobs import Now
+from core.pure.ports import Abandon, Effect, Journal, Path, Wake, Work
+from core.pure.titanic import TitanicLimits, attempt_address
+from core.shell.clock import Alarm, Clock, earliest
+from core.shell.pump import SocketPump
+from core.shell.sockets import bind_router, trace_received
+from core.shell.titanic_port import Recovered, TitanicShell
+
+log = logging.getLogger("titanic.node")
+
+
+class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How a node listens and what bounds it."""
+
+    broker: str = "tcp://127.0.0.1:5555"
+    version: str = ""
+    titanic: TitanicLimits = TitanicLimits()
+    limits: BrokerLimits = BrokerLimits()
+
+
+class Node:
+    """A running node. :meth:`start` binds and serves; :meth:`stop` ends it; :attr:`finished` tells why."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        recovered: Recovered,
+        options: NodeOptions,
+        *,
+        id_secret: bytes,
+        trace: Callable[[str], None] | None = None,
+    ) -> None:
+        self._options = options
+        self._trace = trace
+        self._clock = Clock()
+        self._now = self._clock.now()
+        self._alarm = Alarm(self._clock, self._tick)
+        self._woken: dict[bytes, None] = {}
+        self._pump: SocketPump | None = None
+        self._context: zmq.Context[zmq.Socket[bytes]] | None = None
+        self.finished: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.shell = TitanicShell(
+            journal,
+            self._clock,
+            self._reply,
+            {Wake: self._wake, Abandon: self._abandon},
+            id_secret=id_secret,
+            version=options.version,
+            limits=options.titanic,
+            counters=self._counters,
+        )
+        self.broker = Broker(self, internal=self, backlog=self, limits=options.limits)
+        self.shell.titanic.restore(recovered.jobs, recovered.reasons, self._now)
+
+    # -- life of the node
+
+    def start(self) -> str:
+        """Bind and serve; returns the endpoint bound. zmq.ZMQError if it is taken."""
+        self._context = zmq.Context()
+        socket, endpoint = bind_router(self._context, self._options.broker)
+        self._pump = SocketPump(
+            socket,
+            self._receive,
+            on_unreachable=self._unreachable,
+            after_batch=self._settle,
+            trace=trace_received(self._trace),
+        )
+        self._pump.start()
+        self._rearm()
+        return endpoint
+
+    def stop(self, code: int = 0) -> None:
+        """End the node with this exit code; the first call wins."""
+        if not self.finished.done():
+            self.finished.set_result(code)
+
+    def close(self) -> None:
+        """Let go of socket and timer; answers already given are sent for up to a second."""
+        self._alarm.set(None)
+        if self._pump is not None:
+            self._pump.close()
+        if self._context is not None:
+            self._context.term()
+
+    def on_synced(self) -> None:
+        """The journal made something durable, or failed: called on the loop."""
+        try:
+            self._now = self._clock.now()
+            self.shell.on_synced()
+        except JournalFailedError as error:
+            self._fail(error)
+            return
+        self._settle()
+
+    def _fail(self, error: JournalFailedError) -> None:
+        log.critical("the journal failed, nothing more is acknowledged: %s", error)
+        self.stop(1)
+
+    # -- messages in
+
+    def _receive(self, frames: list[bytes]) -> None:
+        self._now = self._clock.now()
+        try:
+            self.broker.receive(frames, self._now)
+        except JournalFailedError as error:
+            self._fail(error)
+
+    def _unreachable(self, identity: bytes) -> None:
+        self._now = self._clock.now()
+        try:
+            self.broker.unreachable(identity, self._now)
+        except JournalFailedError as error:
+            self._fail(error)
+            return
+        self._settle()
+
+    # -- the broker's Internal
+
+    def handle(self, service: bytes, path: Path, body: Sequence[bytes], now: Now) -> None:
+        """See TitanicShell.handle."""
+        self.shell.handle(service, path, body, now)
+
+    # -- the broker's Backlog
+
+    def take(self, service: bytes, worker: bytes, now: Now) -> Work | None:
+        """See Backlog.take."""
+        return self.shell.take(service, worker, now)
+
+    def done(self, address: bytes, frames: Sequence[bytes], now: Now) -> None:
+        """See Backlog.done."""
+        self.shell.titanic.done(address, frames, now)
+
+    def lost(self, address: bytes, reason: str, now: Now, *, stated: bool = False) -> None:
+        """See Backlog.lost."""
+        self.shell.titanic.lost(address, reason, now, stated=stated)
+
+    def waiting(self, service: bytes) -> int:
+        """See Backlog.waiting."""
+        queue = self.shell.titanic.life.queues.get(service)
+        return queue.queued_count if queue is not None else 0
+
+    # -- messages out
+
+    def send(self, frames: Sequence[bytes]) -> None:
+        """The broker's Outbox."""
+        assert self._pump is not None, "nothing is sent before start()"
+        self._pump.send(frames)
+
+    def _reply(self, path: Path, service: bytes, frames: Sequence[bytes]) -> None:
+        self.send(mdp.to_client(path, service, frames))
+
+    def _wake(self, effect: Effect) -> None:
+        assert isinstance(effect, Wake)
+        self._woken[effect.service] = None  # handed out by _settle: the broker may be in mid-step now
+
+    def _settle(self) -> None:
+        """After a batch of events: hand out the work they made available, then set the timer."""
+        try:
+            while self._woken:
+                service, _ = self._woken.popitem()
+                self.broker.wake(service, self._now)
+        except JournalFailedError as error:
+            self._fail(error)
+            return
+        self._rearm()
+
+    def _abandon(self, effect: Effect) -> None:
+        assert isinstance(effect, Abandon)
+        self.broker.abandon(attempt_address(effect.job), self._now)
+
+    # -- time
+
+    def _rearm(self) -> None:
+        self._alarm.set(earliest(self.broker.next_deadline(), self.shell.titanic.next_deadline()))
+
+    def _tick(self) -> None:
+        self._now = self._clock.now()
+        try:
+            self.broker.on_tick(self._now)
+            self.shell.titanic.on_tick(self._now)
+        except JournalFailedError as error:
+            self._fail(error)
+            return
+        self._settle()
+
+    def _counters(self) -> dict[str, int]:
+        assert self._pump is not None, "nobody asks before start()"
+        return {**self.broker.counters, "sends_dropped": self._pump.dropped_count}
+
+
+async def run_node(
+    journal: Journal,
+    recovered: Recovered,
+    options: NodeOptions,
+    *,
+    id_secret: bytes,
+    bind_notify: Callable[[Callable[[], None]], None],
+    trace: Callable[[str], None] | None = None,
+    ready: Callable[[str], None] | None = None,
+) -> int:
+    """Serve until SIGTERM or SIGINT, or until the journal fails; returns the exit code.
+
+    ``bind_notify`` is given the callable that the journal's sync thread must call after each commit.
+    ``ready`` is told the endpoint once the socket is bound.
+    """
+    loop = asyncio.get_running_loop()
+    node = Node(journal, recovered, options, id_secret=id_secret, trace=trace)
+
+    def notify() -> None:
+        loop.call_soon_threadsafe(node.on_synced)
+
+    bind_notify(notify)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, node.stop)
+    try:
+        endpoint = node.start()
+        if ready is not None:
+            ready(endpoint)
+        return await node.finished
+    finally:
+        node.close()

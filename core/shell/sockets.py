@@ -1,0 +1,52 @@
+"""Every socket that binds gets the same limits, here and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import zmq
+
+from core.pure import mdp
+
+MESSAGE_MAX_BYTES: Final = 64 * 1024 * 1024
+HANDSHAKE_MS: Final = 5_000
+ZMTP_HEARTBEAT_MS: Final = 5_000
+ZMTP_TIMEOUT_MS: Final = 15_000
+SEND_HWM: Final = 10_000
+LIBZMQ_MIN: Final = (4, 3, 5)
+
+
+def bind_router(
+    context: zmq.Context[zmq.Socket[bytes]], endpoint: str, *, message_max_bytes: int = MESSAGE_MAX_BYTES
+) -> tuple[zmq.Socket[bytes], str]:
+    """A bound ROUTER that refuses oversized frames and reports unreachable peers, and its real endpoint.
+
+    Port ``*`` or ``0`` picks a free one. Raises zmq.ZMQError when the address is taken or wrong.
+    """
+    if zmq.zmq_version_info() < LIBZMQ_MIN:
+        wanted = ".".join(map(str, LIBZMQ_MIN))
+        raise RuntimeError(f"libzmq {zmq.zmq_version()} is too old: {wanted} or newer is needed")
+    socket: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
+    socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    socket.setsockopt(zmq.MAXMSGSIZE, message_max_bytes)
+    socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+    socket.setsockopt(zmq.HEARTBEAT_IVL, ZMTP_HEARTBEAT_MS)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, ZMTP_TIMEOUT_MS)
+    socket.setsockopt(zmq.SNDHWM, SEND_HWM)
+    socket.setsockopt(zmq.LINGER, 0)
+    try:
+        socket.bind(endpoint)
+    except zmq.ZMQError:
+        socket.close()
+        raise
+    return socket, socket.getsockopt_string(zmq.LAST_ENDPOINT)
+
+
+def trace_received(trace: Callable[[str], None] | None) -> Callable[[str, list[bytes]], None] | None:
+    """A bound socket's pump trace that writes one decoded line per message: ``<`` in, ``>`` out."""
+    if trace is None:
+        return None
+    return lambda way, frames: trace(
+        f"{'<' if way == 'in' else '>'} {mdp.explain(frames, to_broker=way == 'in')}"
+    )
