@@ -1,0 +1,1 @@
+"""The shell of the gateway: ASGI application, routes, pages, metrics and server."""

@@ -1,0 +1,136 @@
+"""The ASGI application: a prefix check for the hot path, and FastAPI for everything else."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from time import perf_counter
+from typing import Final
+
+from fastapi import FastAPI
+from starlette.types import Message, Receive, Scope, Send
+
+from core.shell.dealer import NodeDealer
+from gateway.errors import ClientGoneError
+from gateway.http.api import ANSWERED, build_api
+from gateway.http.exchange import REQUEST_ID, echoed, send_problem
+from gateway.http.hot import HotPath
+from gateway.http.metrics import UNMATCHED, Metrics
+from gateway.http.node import Node
+from gateway.http.settings import GatewaySettings
+from gateway.http.waiting import Waits
+from gateway.pure import target
+from gateway.pure.ports import NodeLink
+
+CLIENT_GONE: Final = 499  # for the metrics only: nobody is there to receive it
+
+TEMPLATES: Final = {
+    target.SUBMIT: "/v1/services/{service}/jobs",
+    target.REPLY: "/v1/jobs/{id}/reply",
+    target.CLOSE: "/v1/jobs/{id}",
+}
+
+Endpoint = Callable[[Scope, Receive, Send, bytes], Awaitable[int]]
+
+
+class Gateway:
+    """One gateway process as an ASGI application.
+
+    ``api`` is the FastAPI application behind the hot path; it answers the hot routes too, so that it can
+    be mounted or inspected alone. ``drain`` ends all long-polls, for a quick and clean stop.
+    """
+
+    def __init__(self, settings: GatewaySettings, link: NodeLink | None = None) -> None:
+        self.settings = settings
+        self.node = Node(timeout_s=settings.node_timeout_s, patience_s=settings.patience_s)
+        self.waits = Waits()
+        self._link = link
+        hot = HotPath(self.node, settings, self.waits)
+        self.metrics = Metrics(self.node, hot, self.waits)
+        self._endpoints: dict[str, tuple[Endpoint, str]] = {
+            target.SUBMIT: (hot.submit, TEMPLATES[target.SUBMIT]),
+            target.REPLY: (hot.reply, TEMPLATES[target.REPLY]),
+            target.CLOSE: (hot.close, TEMPLATES[target.CLOSE]),
+        }
+        self.api: FastAPI = build_api(self.node, self.waits, self.metrics, settings, self.serve_hot)
+        self.api.router.lifespan_context = self._lifespan
+
+    def drain(self) -> None:
+        """The server stops: long-polls end now. Call it on the loop."""
+        self.waits.drain()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection event (ASGI 3)."""
+        if scope["type"] != "http":
+            await self.api(scope, receive, send)
+            return
+        started = perf_counter()
+        self.metrics.underway_count += 1
+        try:
+            found = target.classify(scope["method"], scope["raw_path"])
+            if found is None:
+                route, status = await self._framework(scope, receive, send)
+            else:
+                route, status = await self._hot(found, scope, receive, send)
+        finally:
+            self.metrics.underway_count -= 1
+        self.metrics.observe(scope["method"], route, status, perf_counter() - started)
+
+    async def serve_hot(self, scope: Scope, receive: Receive, send: Send) -> bool:
+        """Serve a request of the hot path; False if this is none."""
+        found = target.classify(scope["method"], scope["raw_path"])
+        if found is None:
+            return False
+        await self._hot(found, scope, receive, send)
+        return True
+
+    async def _hot(
+        self, found: tuple[str, bytes], scope: Scope, receive: Receive, send: Send
+    ) -> tuple[str, int]:
+        endpoint, route = self._endpoints[found[0]]
+        try:
+            return route, await endpoint(scope, receive, send, found[1])
+        except ClientGoneError:
+            return route, CLIENT_GONE
+        except Exception as error:
+            return route, await send_problem(error, scope, receive, send)
+
+    async def _framework(self, scope: Scope, receive: Receive, send: Send) -> tuple[str, int]:
+        status = CLIENT_GONE
+        request_id = echoed(dict(scope["headers"]).get(REQUEST_ID))
+
+        async def counted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message = {**message, "headers": [*message.get("headers", ()), *request_id]}
+            await send(message)
+
+        try:
+            await self.api(scope, receive, counted)
+        except ClientGoneError:
+            status = CLIENT_GONE
+        except Exception:
+            if ANSWERED not in scope:
+                raise
+        route = getattr(scope.get("route"), "path", UNMATCHED)
+        return route, status
+
+    @asynccontextmanager
+    async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
+        dealer: NodeDealer | None = None
+        if self._link is None:
+            self._link = dealer = NodeDealer(self.settings.nodes)
+            dealer.start()
+        self.node.link = self._link
+        try:
+            yield
+        finally:
+            await self.node.stop()
+            if dealer is not None:
+                dealer.close()
+
+
+def create_app(settings: GatewaySettings, link: NodeLink | None = None) -> Gateway:
+    """The gateway over the caller's ``link``, or else over its own to ``settings.nodes``."""
+    return Gateway(settings, link)

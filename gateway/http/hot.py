@@ -1,0 +1,258 @@
+"""The hot path: submit, reply and close as bare ASGI endpoints.
+
+Why they are not FastAPI functions: FastAPI's routing, dependencies, Request and Response objects and its
+middleware stack cost several times what the rest of a submit costs (architecture, "Hot path"). These three
+are reached by a prefix check in front of the framework, read the ASGI scope as it is, and write JSON by
+formatting bytes. What they share with the other routes: the OpenAPI document (contract.py), problem
+documents, body limit, X-Request-ID, metrics.
+
+Rules of this file: no object per request that is not needed, no header parsed that is not there, errors
+are exceptions because they are rare.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from starlette.types import Receive, Scope, Send
+
+from core.errors import PeerError, ServerUnreachableError
+from core.pure import tsp
+from core.pure.jobs import RequestMeta
+from gateway.errors import Headers, ProblemError
+from gateway.http.exchange import REQUEST_ID, echoed, read_body
+from gateway.http.node import Node
+from gateway.http.settings import GatewaySettings
+from gateway.http.waiting import Waits
+from gateway.pure import frames as frames_json
+from gateway.pure import negotiate, problems
+from gateway.pure.answers import problem_of
+from gateway.pure.query import DEFAULTS, no_options, submit_options
+from gateway.pure.target import BadServiceError, ServiceNames, job_key
+from gateway.pure.views import AcceptedView, encode_job
+
+CONTENT_TYPE_MAX_BYTES: Final = 255
+
+_JSON: Final = (b"content-type", b"application/json")
+_FRAMES: Final = (b"content-type", negotiate.FRAMES_TYPE)
+_NO_STORE: Final = (b"cache-control", b"no-store")
+_END: Final = {"type": "http.response.body"}
+_NO_CONTENT: Final = {"type": "http.response.start", "status": 204, "headers": []}
+# A reply is a stranger's bytes under a stranger's type: a browser must neither guess a type nor run it here.
+_OPAQUE: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; sandbox"),
+    (b"cache-control", b"no-cache"),
+    (b"vary", b"accept"),
+)
+
+
+class HotPath:
+    """The three endpoints; each takes its still encoded path argument and returns the status it sent."""
+
+    def __init__(self, node: Node, settings: GatewaySettings, waits: Waits) -> None:
+        self._node = node
+        self._waits = waits
+        self._max_body_bytes = settings.max_body_bytes
+        self._wait_max_s = settings.wait_max_s
+        self._services = ServiceNames()
+        self._accepted = AcceptedView()
+        self.submitted_bytes = 0
+
+    # -- POST /v1/services/{service}/jobs
+
+    async def submit(self, scope: Scope, receive: Receive, send: Send, argument: bytes) -> int:
+        """202 once the job is stored; with ``Prefer: wait`` 200 and the reply, if it comes in time."""
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        try:
+            service = self._services.find(argument)
+        except BadServiceError as error:
+            raise ProblemError(problems.BAD_SERVICE, str(error)) from error
+        query = scope["query_string"]
+        timeout_ms, attempts_max = submit_options(query) if query else DEFAULTS
+        node = self._node
+        hello = node.hello
+        limit = self._max_body_bytes
+        if hello is not None and 0 < hello.max_body_bytes < limit:
+            limit = hello.max_body_bytes
+        body = await read_body(receive, headers.get(b"content-length"), limit)
+        frames, content_type = _content(headers.get(b"content-type", b""), body)
+        demanded = headers.get(b"titanic-durability")
+        if demanded is not None:
+            _demand(demanded, (await node.introduced()).durability)
+        meta = RequestMeta(service.name, 0, content_type, timeout_ms=timeout_ms, attempts_max=attempts_max)
+        ack = await node.submit(meta, frames)
+        self.submitted_bytes += len(body)
+        if demanded is not None:
+            await self._keep_demand(demanded, ack)
+        hex_id = ack.key.hex().encode()
+        receipt = [
+            (b"location", b"/v1/jobs/" + hex_id),
+            (b"titanic-durability", ack.durability.encode("latin-1")),
+            (b"titanic-epoch", b"%d" % ack.epoch),
+        ]
+        if REQUEST_ID in headers:
+            receipt.extend(echoed(headers[REQUEST_ID]))
+        if b"prefer" in headers:
+            status = await self._reply_to_submit(scope, receive, send, ack, receipt)
+            if status:
+                return status
+        answer = self._accepted.encode(hex_id, service.json, ack.state, ack.created_ms)
+        receipt += (
+            _JSON,
+            (b"content-length", b"%d" % len(answer)),
+            (b"retry-after", b"%d" % node.retry_after_s(service.text)),
+        )
+        await send({"type": "http.response.start", "status": 202, "headers": receipt})
+        await send({"type": "http.response.body", "body": answer})
+        return 202
+
+    async def _reply_to_submit(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        ack: tsp.SubmitAck,
+        receipt: list[tuple[bytes, bytes]],
+    ) -> int:
+        """Wait as preferred and send the reply; 0 if it is not there: the job is accepted all the same."""
+        wait_s = self._wait(scope)
+        if not wait_s:
+            return 0
+        receipt.append(_applied(wait_s))
+        try:
+            answer = await self._waits.until(self._node.watch(tsp.FETCH, ack.key, wait_s), receive)
+        except (ServerUnreachableError, PeerError) as error:
+            del error  # the job is stored: 202 says so, and asking for the reply will meet the node again
+            return 0
+        if answer is None or answer[0] not in (tsp.OK, tsp.CONFLICT, tsp.GONE):
+            return 0
+        if answer[0] != tsp.OK:
+            problem = problem_of(answer)
+            problem.headers = (*problem.headers, *receipt)
+            raise problem
+        return await _send_reply(scope, send, answer, receipt)
+
+    async def _keep_demand(self, demanded: bytes, ack: tsp.SubmitAck) -> None:
+        """The node may have become another one since its hello: what is worth less is not kept."""
+        try:
+            _demand(demanded, ack.durability)
+        except ProblemError:
+            await self._node.close(ack.key)
+            raise
+
+    # -- GET /v1/jobs/{id}/reply
+
+    async def reply(self, scope: Scope, receive: Receive, send: Send, argument: bytes) -> int:
+        """200 with the reply's bytes, 202 while there is none."""
+        key = _key(argument)
+        no_options(scope["query_string"])
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        extra: list[tuple[bytes, bytes]] = []
+        if REQUEST_ID in headers:
+            extra.extend(echoed(headers[REQUEST_ID]))
+        answer: list[bytes] | None = None
+        if b"prefer" in headers and (wait_s := self._wait(scope)):
+            extra.append(_applied(wait_s))
+            answer = await self._waits.until(self._node.watch(tsp.FETCH, key, wait_s), receive)
+        if answer is None:
+            answer = await self._node.look(tsp.FETCH, key)
+        if answer[0] == tsp.OK:
+            return await _send_reply(scope, send, answer, extra)
+        if answer[0] != tsp.PENDING:
+            raise problem_of(answer)
+        status = tsp.decode_status(answer[1])
+        body = encode_job(status)
+        retry_after_s = self._node.retry_after_s(status.service, status.queued_before)
+        extra += (
+            _JSON,
+            (b"content-length", b"%d" % len(body)),
+            (b"retry-after", b"%d" % retry_after_s),
+            _NO_STORE,
+        )
+        await send({"type": "http.response.start", "status": 202, "headers": extra})
+        await send({"type": "http.response.body", "body": body})
+        return 202
+
+    # -- DELETE /v1/jobs/{id}
+
+    async def close(self, scope: Scope, receive: Receive, send: Send, argument: bytes) -> int:
+        """204 once the job is gone durably, also for an id nobody knows."""
+        del receive
+        key = _key(argument)
+        no_options(scope["query_string"])
+        await self._node.close(key)
+        start = _NO_CONTENT
+        request_id = dict(scope["headers"]).get(REQUEST_ID)
+        if request_id is not None:
+            start = {**_NO_CONTENT, "headers": list(echoed(request_id))}
+        await send(start)
+        await send(_END)
+        return 204
+
+    def _wait(self, scope: Scope) -> float:
+        """The seconds this request prefers to wait, bounded; 0 for none, or when the server stops."""
+        preferred = negotiate.wait_s(_values(scope, b"prefer"))
+        if preferred is None or self._waits.draining:
+            return 0
+        return min(preferred, self._wait_max_s)
+
+
+def _applied(wait_s: float) -> tuple[bytes, bytes]:
+    return (b"preference-applied", b"wait=%d" % wait_s)
+
+
+def _values(scope: Scope, name: bytes) -> list[bytes]:
+    return [value for key, value in scope["headers"] if key == name]
+
+
+def _key(argument: bytes) -> bytes:
+    key = job_key(argument)
+    if key is None:
+        raise ProblemError(problems.MALFORMED_ID, "A job id is 32 hexadecimal digits.")
+    return key
+
+
+def _content(content_type: bytes, body: bytes) -> tuple[list[bytes], str]:
+    """(request frames, the Content-Type to keep with the job: none for a frames document)."""
+    if len(content_type) > CONTENT_TYPE_MAX_BYTES:
+        detail = f"Content-Type has {len(content_type)} bytes; the limit is {CONTENT_TYPE_MAX_BYTES}."
+        raise ProblemError(problems.BAD_HEADER, detail)
+    if content_type.partition(b";")[0].strip().lower() == negotiate.FRAMES_TYPE:
+        try:
+            return frames_json.decode(body), ""
+        except ValueError as error:
+            raise ProblemError(problems.BAD_FRAMES, str(error)) from error
+    return [body], content_type.decode("latin-1")
+
+
+def _demand(demanded: bytes, offered: str) -> None:
+    wanted = negotiate.durability_rank(demanded.decode("latin-1"))
+    if wanted < 0 or negotiate.durability_rank(offered) < wanted:
+        text = demanded.decode("ascii", "backslashreplace")
+        detail = f"The request demands durability {text!r}; the node offers {offered!r}."
+        raise ProblemError(problems.LESS_DURABLE, detail)
+
+
+async def _send_reply(
+    scope: Scope, send: Send, answer: list[bytes], headers: list[tuple[bytes, bytes]]
+) -> int:
+    """200: one frame as it is under its own type, several (or any, if Accept names the type) as frames."""
+    head = tsp.decode_reply_head(answer[1])
+    accept = _values(scope, b"accept")
+    if len(answer) == 3 and not negotiate.names_frames(accept):
+        body = answer[2]
+        content_type = head.content_type.encode("latin-1", "replace") or b"application/octet-stream"
+        headers.append((b"content-type", content_type))
+    elif negotiate.accepts_frames(accept):
+        body = frames_json.encode(answer[2:])
+        headers.append(_FRAMES)
+    else:
+        frames: Headers = tuple(headers)
+        detail = f"The reply has {len(answer) - 2} frames, and Accept rules out the type that carries them."
+        raise ProblemError(problems.NOT_ACCEPTABLE, detail, headers=frames)
+    headers.append((b"content-length", b"%d" % len(body)))
+    headers.extend(_OPAQUE)
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+    return 200

@@ -1,0 +1,233 @@
+"""The gateway's view of its node: makes ids, repeats submits, and knows when the node is another one.
+
+A submit is repeated under one id until the gateway's patience ends (X2): the node recognises the id, so a
+lost answer never makes a second job.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from core.errors import PeerError, ServerUnreachableError
+from core.pure import tsp
+from core.pure.ids import RANDOM_BITS, Mint
+from core.pure.jobs import RequestMeta
+from gateway.errors import ProblemError
+from gateway.pure.answers import ENDED, problem_of
+from gateway.pure.pace import Paces
+from gateway.pure.ports import NodeLink
+
+BACKOFF_FIRST_S: Final = 0.05
+BACKOFF_MAX_S: Final = 1.0
+WAIT_SLICE_S: Final = 10.0  # a waiter lost with its node is asked for again this soon
+STATS_EVERY_S: Final = 2.0
+REINTRODUCTIONS_MAX: Final = 2
+
+_RANDOM_BYTES: Final = 7
+_RANDOM_SHIFT: Final = 8 * _RANDOM_BYTES - RANDOM_BITS
+assert 0 <= _RANDOM_SHIFT < 8
+
+
+def wall_ms() -> int:
+    """Unix milliseconds, now."""
+    return time.time_ns() // 1_000_000
+
+
+class Node:
+    """Calls of the ``titanic.*`` services over a link, which may come later and may lead nowhere.
+
+    Every method raises ServerUnreachableError when no node answers in time, PeerError or
+    msgspec.MsgspecError for an answer that makes no sense, and ProblemError for a refusal.
+    """
+
+    def __init__(self, *, timeout_s: float, patience_s: float) -> None:
+        self.link: NodeLink | None = None
+        self.hello: tsp.Hello | None = None
+        self.paces = Paces()
+        self.repeats_count = 0
+        self.unreachable_count = 0
+        self._timeout_s = timeout_s
+        self._patience_s = patience_s
+        self._mint: Mint | None = None
+        self._greeting: asyncio.Task[tsp.Hello] | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._stats_due_s = 0.0
+
+    async def stop(self) -> None:
+        """End what runs in the background; the link is the caller's to close."""
+        tasks = [task for task in (self._greeting, self._reading) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # -- what the node is
+
+    def forget(self) -> None:
+        """The node may be another one now: ask again before the next submit."""
+        self.hello = self._mint = None
+
+    async def greet(self, timeout_s: float) -> tsp.Hello:
+        """Ask the node who it is; any number of callers share one question. Ids are then made its way."""
+        if self._greeting is None:
+            self._greeting = asyncio.create_task(self._greet())
+            # Whoever asked may have stopped waiting: then nobody takes the task's error, rightly.
+            self._greeting.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return await asyncio.wait_for(asyncio.shield(self._greeting), timeout_s)
+
+    async def _greet(self) -> tsp.Hello:
+        try:
+            answer = await self._call(tsp.HELLO, (), self._timeout_s)
+            if answer[0] != tsp.OK:
+                raise problem_of(answer)
+            hello = tsp.decode_hello(answer[1])
+            self._mint = Mint(hello.id_secret)
+            self.hello = hello
+            return hello
+        finally:
+            self._greeting = None
+
+    async def introduced(self) -> tsp.Hello:
+        """The node's hello, asked for if it is not known yet, within the gateway's patience."""
+        if self.hello is not None:
+            return self.hello
+        deadline = time.monotonic() + self._patience_s
+        pause_s = BACKOFF_FIRST_S
+        while True:
+            try:
+                return await self.greet(max(0.001, deadline - time.monotonic()))
+            except (ServerUnreachableError, TimeoutError) as error:
+                if time.monotonic() + pause_s >= deadline:
+                    raise ServerUnreachableError(str(error) or "no node answered") from error
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, BACKOFF_MAX_S)
+
+    # -- jobs
+
+    async def submit(self, meta: RequestMeta, frames: Sequence[bytes]) -> tsp.SubmitAck:
+        """Store a job under a new id; it is as durable as the acknowledgement says."""
+        refused: Sequence[bytes] = ()
+        for _ in range(REINTRODUCTIONS_MAX):
+            mint = self._mint
+            if mint is None:
+                await self.introduced()
+                mint = self._mint
+                assert mint is not None
+            random = int.from_bytes(os.urandom(_RANDOM_BYTES), "big") >> _RANDOM_SHIFT
+            body = [tsp.encode_head(tsp.SubmitHead(mint.make(wall_ms(), random), meta)), *frames]
+            try:
+                answer = await self._call(tsp.SUBMIT, body, self._timeout_s)
+            except ServerUnreachableError as error:
+                answer = await self._repeat(body, error)
+            status = answer[0]
+            if status == tsp.OK:
+                return tsp.decode_ack(answer[1])
+            refused = answer
+            if status == tsp.NOT_FOUND:  # another node, or another store: its secret is another
+                self.forget()
+            elif status != tsp.CONFLICT:  # a conflict is a collision of ids: take the next one
+                raise problem_of(answer)
+        raise PeerError(f"the node refused two new ids with {refused[0].decode('ascii', 'replace')}")
+
+    async def _repeat(self, body: Sequence[bytes], error: ServerUnreachableError) -> list[bytes]:
+        deadline = time.monotonic() + self._patience_s - self._timeout_s
+        pause_s = BACKOFF_FIRST_S
+        while (left_s := deadline - time.monotonic()) > pause_s:
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, BACKOFF_MAX_S)
+            self.repeats_count += 1
+            try:
+                return await self._call(tsp.SUBMIT, body, min(self._timeout_s, left_s))
+            except ServerUnreachableError as again:
+                error = again
+        raise error
+
+    async def look(self, service: bytes, key: bytes) -> list[bytes]:
+        """The answer of ``titanic.fetch`` or ``titanic.status`` now."""
+        return await self._call(service, (tsp.encode_head(tsp.FetchHead(key)),), self._timeout_s)
+
+    async def watch(self, service: bytes, key: bytes, wait_s: float) -> list[bytes]:
+        """The answer once the job has ended, or after ``wait_s`` seconds."""
+        deadline = time.monotonic() + wait_s
+        pause_s = BACKOFF_FIRST_S
+        while True:
+            left_s = max(0.0, deadline - time.monotonic())
+            slice_s = min(left_s, WAIT_SLICE_S)
+            head = tsp.encode_head(tsp.FetchHead(key, int(slice_s * 1000)))
+            try:
+                answer = await self._call(service, (head,), slice_s + self._timeout_s)
+            except ServerUnreachableError:
+                if time.monotonic() + pause_s >= deadline:
+                    raise
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, BACKOFF_MAX_S)
+                continue
+            if left_s <= WAIT_SLICE_S or not _pending(answer):
+                return answer
+
+    async def close(self, key: bytes) -> None:
+        """The job and its bytes are gone, durably; also when the node did not know it."""
+        answer = await self._call(tsp.CLOSE, (key.hex().encode(),), self._timeout_s)
+        status = tsp.status_of(answer)
+        if status != tsp.OK:  # plain TSP: the text follows the digits
+            detail = answer[0][3:].decode("utf-8", "replace").strip() or "the close was not stored"
+            raise problem_of((tsp.ERROR, tsp.encode_head(tsp.ErrorHead(detail))))
+
+    # -- statistics
+
+    async def stats(self, timeout_s: float) -> tsp.Stats:
+        """The node's counters, gauges and services."""
+        answer = await self._call(tsp.STATS, (), timeout_s)
+        if answer[0] != tsp.OK:
+            raise problem_of(answer)
+        stats = tsp.decode_stats(answer[1])
+        self.paces.update(stats, int(time.monotonic() * 1000))
+        return stats
+
+    def retry_after_s(self, service: str, queued_before: int = -1) -> int:
+        """See :meth:`Paces.retry_after_s`; asks for new statistics behind it, at most every two seconds.
+
+        Nothing is asked while no client asks: an idle gateway leaves its node alone.
+        """
+        now_s = time.monotonic()
+        if now_s >= self._stats_due_s:
+            self._stats_due_s = now_s + STATS_EVERY_S
+            self._reading = asyncio.create_task(self._read_paces())
+        return self.paces.retry_after_s(service, queued_before)
+
+    async def _read_paces(self) -> None:
+        try:
+            await self.stats(self._timeout_s)
+        except (ServerUnreachableError, PeerError, ProblemError, msgspec.MsgspecError):
+            # An estimate is worth no error of its own; those who need the node meet its absence themselves.
+            self._stats_due_s = time.monotonic() + 5 * STATS_EVERY_S
+
+    async def _call(self, service: bytes, body: Sequence[bytes], timeout_s: float) -> list[bytes]:
+        if self.link is None:
+            raise ServerUnreachableError("the gateway is not connected yet")
+        try:
+            answer = await self.link.call(service, body, timeout_s)
+        except ServerUnreachableError:
+            self.unreachable_count += 1
+            raise
+        if len(answer) < 2 and service != tsp.CLOSE:
+            raise PeerError(f"{service.decode()} answered with {len(answer)} frames")
+        return answer
+
+
+def _pending(answer: Sequence[bytes]) -> bool:
+    if answer[0] == tsp.PENDING:
+        return True
+    return answer[0] == tsp.OK and len(answer) == 2 and _unended(answer[1])
+
+
+def _unended(head: bytes) -> bool:
+    try:
+        return tsp.decode_status(head).state not in ENDED
+    except msgspec.ValidationError:
+        return False  # a ReplyHead: the reply is there, with no frames

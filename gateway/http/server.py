@@ -1,0 +1,140 @@
+"""Runs one gateway process: a bound socket, uvicorn on uvloop, and a quiet end.
+
+The socket is bound before anything else, so that a taken port is one clear line; it may also come from
+outside, so that several processes share one port.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from math import ceil
+from typing import Final
+
+import uvicorn
+
+from gateway.errors import ListenError
+from gateway.http.app import Gateway, create_app
+from gateway.http.protocol import GatewayProtocol
+from gateway.http.settings import GatewaySettings
+from gateway.pure.ports import NodeLink
+
+EXIT_DONE: Final = 0
+EXIT_FAILED: Final = 1
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+def bind(settings: GatewaySettings) -> socket.socket:
+    """A listening socket at ``http_host:http_port`` (0: any free port), inheritable. Raises ListenError."""
+    host, port = settings.http_host, settings.http_port
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except OSError as error:
+        raise ListenError(host, port, error.strerror or str(error)) from error
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)
+        sock.listen(settings.backlog)
+    except OSError as error:
+        sock.close()
+        raise ListenError(host, port, os.strerror(error.errno) if error.errno else str(error)) from error
+    sock.set_inheritable(True)
+    return sock
+
+
+def url_of(sock: socket.socket) -> str:
+    """``http://host:port`` of a bound socket."""
+    host, port = sock.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class GatewayServer(uvicorn.Server):
+    """uvicorn's server that ends long-polls when it stops, and does not raise its signals again."""
+
+    def __init__(self, settings: GatewaySettings, gateway: Gateway) -> None:
+        self.gateway = gateway
+        super().__init__(
+            uvicorn.Config(
+                gateway,
+                loop="uvloop",
+                http=GatewayProtocol,
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                log_level=logging.ERROR,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                backlog=settings.backlog,
+                timeout_graceful_shutdown=ceil(settings.shutdown_s),
+            )
+        )
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """See uvicorn: stop listening, finish what is under way, end."""
+        self.gateway.drain()
+        await super().shutdown(sockets)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """SIGINT and SIGTERM stop the server; uvicorn would kill the process with them once more."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+class AnnouncingServer(GatewayServer):
+    """Calls ``started`` with the address once requests are served."""
+
+    def __init__(self, settings: GatewaySettings, gateway: Gateway, started: Callable[[str], None]) -> None:
+        super().__init__(settings, gateway)
+        self._announce = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """See uvicorn."""
+        await super().startup(sockets)
+        if self.started and sockets:
+            self._announce(url_of(sockets[0]))
+
+
+def run(
+    settings: GatewaySettings,
+    *,
+    sock: socket.socket | None = None,
+    link: NodeLink | None = None,
+    started: Callable[[str], None] | None = None,
+) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit code (0 done, 1 failed, with one line on stderr).
+
+    ``sock`` is a listening socket of the caller's, which may be shared by processes; without it one is bound.
+    ``link`` stands in for a connection to ``settings.nodes``. ``started`` is told ``http://host:port``.
+    """
+    try:
+        listening = sock if sock is not None else bind(settings)
+    except ListenError as error:
+        print(f"titanic gateway: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    gateway = create_app(settings, link)
+    server = AnnouncingServer(settings, gateway, started if started is not None else lambda _: None)
+    try:
+        server.run(sockets=[listening])
+    except SystemExit as error:  # uvicorn's way to say that it could not start
+        return error.code if isinstance(error.code, int) else EXIT_FAILED
+    return EXIT_DONE if server.started else EXIT_FAILED

@@ -1,0 +1,48 @@
+"""The gateway's configuration: a frozen value, checked when built. Whoever builds it reads the sources."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.errors import SettingsError
+
+MAX_BODY_LIMIT_BYTES: Final = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    """Everything the gateway can be told. Raises SettingsError for what cannot work.
+
+    ``wait_max_s`` bounds ``Prefer: wait``; ``node_timeout_s`` one call to the node; ``patience_s`` a whole
+    submit with its repeats; ``shutdown_s`` the time that requests under way get when the server stops.
+    """
+
+    http_host: str = "127.0.0.1"
+    http_port: int = 8080
+    nodes: tuple[str, ...] = ("tcp://127.0.0.1:5555",)
+    max_body_bytes: int = 8 * 1024 * 1024
+    wait_max_s: float = 60.0
+    node_timeout_s: float = 5.0
+    patience_s: float = 12.0
+    shutdown_s: float = 5.0
+    backlog: int = 2_048
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        if not 0 <= self.http_port <= 65_535:
+            raise SettingsError("http_port", "must be from 0 to 65535")
+        if not self.nodes:
+            raise SettingsError("nodes", "at least one node endpoint is needed")
+        if not 0 < self.max_body_bytes <= MAX_BODY_LIMIT_BYTES:
+            raise SettingsError("max_body_bytes", f"must be from 1 to {MAX_BODY_LIMIT_BYTES}")
+        if not 0 <= self.wait_max_s <= 3_600:
+            raise SettingsError("wait_max_s", "must be from 0 to 3600 seconds")
+        if self.node_timeout_s <= 0:
+            raise SettingsError("node_timeout_s", "must be more than 0 seconds")
+        if self.patience_s < self.node_timeout_s:
+            raise SettingsError("patience_s", "must be at least node_timeout_s")
+        if self.shutdown_s <= 0:
+            raise SettingsError("shutdown_s", "must be more than 0 seconds")
+        if self.backlog < 1:
+            raise SettingsError("backlog", "must be at least 1")

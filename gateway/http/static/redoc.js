@@ -1,0 +1,6 @@
+"use strict";
+Redoc.init(
+  "/openapi.json",
+  { disableSearch: true, hideDownloadButton: false, nativeScrollbars: true },
+  document.getElementById("redoc"),
+);

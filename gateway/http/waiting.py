@@ -1,0 +1,56 @@
+"""Long-polls: each ends with its answer, with its client, or with the server, whichever is first."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from starlette.types import Receive
+
+from gateway.errors import ClientGoneError
+
+Answer = list[bytes]
+
+
+class Waits:
+    """All long-polls of this process."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.draining = False
+        self._drain: asyncio.Future[None] | None = None
+
+    def drain(self) -> None:
+        """The server stops: every wait ends now, and none begins any more. Call it on the loop."""
+        self.draining = True
+        if self._drain is not None and not self._drain.done():
+            self._drain.set_result(None)
+
+    async def until(self, call: Coroutine[Any, Any, Answer], receive: Receive) -> Answer | None:
+        """The answer of ``call``; None when the server stops first. The request's body has been read.
+
+        Raises ClientGoneError when the client leaves first, and what ``call`` raises.
+        """
+        if self._drain is None:
+            self._drain = asyncio.get_running_loop().create_future()
+        answer = asyncio.ensure_future(call)
+        gone = asyncio.ensure_future(_disconnected(receive))
+        self.count += 1
+        try:
+            ends: set[asyncio.Future[Any]] = {answer, gone, self._drain}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if answer.done():
+                return answer.result()
+            if gone.done():
+                raise ClientGoneError("the client closed its connection while it waited")
+            return None
+        finally:
+            self.count -= 1
+            answer.cancel()
+            gone.cancel()
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,21 @@
+"""What the gateway needs of a node, owned by the side that calls it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+
+class NodeLink(Protocol):
+    """A pipelined way to the node's ``titanic.*`` services (docs/internals/tsp.md).
+
+    Any number of calls may be under way at once. A cancelled call leaves the link usable.
+    """
+
+    async def call(self, service: bytes, body: Sequence[bytes], timeout_s: float) -> list[bytes]:
+        """The body frames of the answer, status first.
+
+        Raises :class:`core.errors.ServerUnreachableError` when none came within ``timeout_s`` seconds: the
+        node may or may not have acted on the request.
+        """
+        ...
