@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from core.errors import PeerError
 from core.pure import mmi
+from core.pure.allow import Admission
 from core.pure.dispatch import Dispatch
 from core.pure.jobs import Now
 from core.pure.limits import BrokerLimits
@@ -29,8 +30,9 @@ class Broker:
     """Routes requests to workers and replies to clients; never raises on what a peer can send.
 
     Without ``internal``, names that begin with ``titanic.`` are services like others, for a worker to
-    register; with it they are the broker's own. ``mmi.`` always is. ``counters`` names everything that
-    was ever dropped or ended (:data:`core.pure.dispatch.COUNTERS`).
+    register; with it they are the broker's own. ``mmi.`` always is. ``admission``, asked while the message
+    is at hand, says who may ask and work for what; without it everybody may. ``counters`` names everything
+    that was ever dropped or ended (:data:`core.pure.dispatch.COUNTERS`).
     """
 
     def __init__(
@@ -40,7 +42,9 @@ class Broker:
         internal: Internal | None = None,
         backlog: Backlog | None = None,
         limits: BrokerLimits | None = None,
+        admission: Admission | None = None,
     ) -> None:
+        self._admission = admission
         limits = limits or BrokerLimits()
         self._dispatch = dispatch = Dispatch(out, backlog, limits)
         self.counters = dispatch.counters
@@ -76,6 +80,13 @@ class Broker:
     def unreachable(self, identity: bytes, now: Now) -> None:
         """A send to ``identity`` failed with EHOSTUNREACH: if it was a worker, its work goes to another."""
         self._dispatch.unreachable(identity, now)
+
+    def refuse(self, identity: bytes, now: Now) -> None:
+        """A message of this peer was not admitted: if it is a worker, it is told DISCONNECT and is none."""
+        worker = self._workers.get(identity)
+        if worker is not None:
+            self.counters["workers_forbidden"] += 1
+            self._dispatch.end(worker, "the worker's key is not allowed any more", now, tell=True)
 
     def wake(self, service: bytes, now: Now) -> None:
         """The backlog has work for ``service``: idle workers get it, least recently used first."""
@@ -130,6 +141,9 @@ class Broker:
 
     def _on_request(self, message: ClientRequest, now: Now) -> None:
         name = message.service
+        if self._admission is not None and not self._admission.may_ask(name):
+            self.counters["requests_forbidden"] += 1
+            return
         if name not in self._services:
             if name.startswith(TITANIC) and self._internal is not None:
                 self.counters["requests_internal"] += 1
@@ -153,6 +167,10 @@ class Broker:
             self._unexpected(message.identity, message.version, worker, now)
             return
         name = message.service
+        if self._admission is not None and not self._admission.may_work(name):
+            self.counters["workers_forbidden"] += 1
+            self._dispatch.disconnect(message.identity, message.version)
+            return
         own = name.startswith(mmi.PREFIX) or (self._internal is not None and name.startswith(TITANIC))
         if own or len(self._workers) >= self._limits.workers_max_count:
             self.counters["workers_refused"] += 1

@@ -38,6 +38,7 @@ COUNTERS: Final = (
     "requests_internal",  # for titanic.* here
     "requests_mmi",  # for mmi.*
     "requests_refused",  # the queue was full
+    "requests_forbidden",  # by the allow-list
     "requests_expired",  # no worker came in time
     "requests_requeued",  # lost their worker, were tried again
     "requests_given_up",  # lost their last worker
@@ -52,6 +53,7 @@ COUNTERS: Final = (
     "durable_partials",
     "workers_registered",
     "workers_refused",  # READY for a reserved name, or one worker too many
+    "workers_forbidden",  # READY for a service the allow-list does not give them
     "workers_left",  # said DISCONNECT
     "workers_expired",  # were idle and silent
     "workers_unreachable",

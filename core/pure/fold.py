@@ -14,11 +14,17 @@ from core.pure.jobs import (
     State,
     StateMeta,
     decode_attempt,
+    decode_close,
     decode_key,
+    decode_reply,
     decode_request,
+    decode_setting,
     decode_state,
     encode_meta,
 )
+from core.pure.notes import Binding, Ending, Notes
+
+ENDED = (State.SUCCEEDED, State.CANCELLED, State.FAILED)
 
 
 class Fold:
@@ -26,12 +32,14 @@ class Fold:
 
     Afterwards a job stands where its last durable record left it; one that was running is still
     ``RUNNING``: what becomes of it is for the Titanic service to say. Entries of KEY and SETTING are
-    ``BINDING``; a KEY's ``due_ms`` is when it expires. Equal service names are one object.
+    ``BINDING``; a KEY's ``due_ms`` is when it expires. Equal service names and owners are one object.
+    ``notes`` then belong to the lifecycle as well, so that :meth:`snapshot` knows what it knows.
     """
 
     def __init__(self) -> None:
-        self.reasons: dict[bytes, str] = {}  # last error of every job that failed; closed ones too
+        self.notes = Notes()
         self._services: dict[bytes, bytes] = {}
+        self._owners: dict[str, str] = {}
 
     def new(self, kind: int, key: bytes) -> Job:
         """An empty entry for ``key``."""
@@ -46,34 +54,46 @@ class Fold:
         elif kind == Kind.ATTEMPT:
             self._attempt(job, decode_attempt(meta))
         elif kind == Kind.REPLY:
-            job.state = State.SUCCEEDED
+            self._end(job, State.SUCCEEDED, decode_reply(meta).replied_ms)
         elif kind == Kind.CANCEL:
-            job.state = State.CANCELLED
+            if job.state not in ENDED:
+                self._end(job, State.CANCELLED, decode_close(meta).at_ms)
         elif kind == Kind.JOB:
             if job.state != State.BINDING:
                 self._state(job, decode_state(meta))
         elif kind == Kind.KEY:
             job.due_ms = decode_key(meta).expires_ms
+        elif kind == Kind.SETTING:
+            self.notes.settings[job.key] = decode_setting(meta)
 
     def _request(self, job: Job, meta: RequestMeta) -> None:
         job.service = self._services.setdefault(meta.service, meta.service)
+        job.owner = self._owners.setdefault(meta.owner, meta.owner)
         job.priority = meta.priority
+        job.retention_ms = meta.retention_ms
         job.due_ms = meta.not_before_ms
         job.attempt = 0
         job.state = State.SCHEDULED if meta.not_before_ms else State.QUEUED
+        if meta.expires_ms:
+            self.notes.expiries[job.key] = meta.expires_ms
+        if meta.idempotency:
+            expires_ms = meta.accepted_ms + meta.key_lifetime_ms
+            self.notes.asked[meta.idempotency] = Binding(job.key, meta.fingerprint, expires_ms)
 
     def _attempt(self, job: Job, meta: AttemptMeta) -> None:
         """A step of the running attempt; a job that has ended is no longer moved by one."""
         outcome = meta.outcome
-        if outcome == Outcome.PROGRESS:
-            return
         if outcome == Outcome.RETRIED:
             if job.state == State.FAILED:
                 job.state, job.attempt, job.due_ms = State.QUEUED, 0, 0
-                self.reasons.pop(job.key, None)
+                self.notes.reasons.pop(job.key, None)
             return
-        if job.state in (State.SUCCEEDED, State.CANCELLED, State.FAILED):
+        if job.state in ENDED:
             return
+        if outcome == Outcome.PROGRESS:
+            self.notes.progress[job.key] = meta.progress
+            return
+        self.notes.expiries.pop(job.key, None)
         job.attempt = meta.attempt
         job.due_ms = meta.due_ms
         if outcome == Outcome.STARTED:
@@ -81,21 +101,40 @@ class Fold:
         elif outcome == Outcome.FAILED:
             job.state = State.SCHEDULED if meta.due_ms else State.QUEUED
         else:
-            job.state = State.FAILED
-            self.reasons[job.key] = meta.reason
+            self._end(job, State.FAILED, meta.at_ms)
+            self.notes.reasons[job.key] = meta.reason
+
+    def _end(self, job: Job, state: int, at_ms: int) -> None:
+        job.state, job.due_ms = state, at_ms
+        self.notes.forget(job.key)
 
     def _state(self, job: Job, meta: StateMeta) -> None:
         """A reply found before its relocated job is newer than the state written with the job."""
+        notes = self.notes
+        if not meta.expires:
+            notes.expiries.pop(job.key, None)
         job.state = State.SUCCEEDED if job.reply_at else meta.state
         job.attempt, job.due_ms = meta.attempt, meta.due_ms
         if meta.state == State.FAILED:
-            self.reasons[job.key] = meta.reason
+            notes.reasons[job.key] = meta.reason
+        if meta.progress:
+            notes.progress[job.key] = meta.progress
 
     def snapshot(self, job: Job) -> bytes:
         """What :meth:`fold` needs to restore ``job`` without the ATTEMPT and CANCEL records so far.
 
-        Not for a job with a record on its way to the disk.
+        A record of the job that is on its way comes before the snapshot in the log, so its effect is in it.
         """
-        assert job.state not in (State.ACCEPTING, State.CLOSING, State.ENDING), "a record is on its way"
-        reason = self.reasons.get(job.key, "") if job.state == State.FAILED else ""
-        return encode_meta(StateMeta(int(job.state), job.attempt, job.due_ms, reason))
+        notes, key = self.notes, job.key
+        state, attempt, due_ms, reason = job.state, job.attempt, job.due_ms, notes.reasons.get(key, "")
+        ending: Ending | None = notes.endings.get(key)
+        if ending is not None:
+            state, reason = ending.state, ending.reason
+            if state == State.QUEUED:  # put back by hand
+                attempt, due_ms = 0, 0
+        elif state == State.ACCEPTING:
+            state = State.SCHEDULED if due_ms else State.QUEUED
+        if state != State.FAILED:
+            reason = ""
+        progress = notes.progress.get(key, b"")
+        return encode_meta(StateMeta(int(state), attempt, due_ms, reason, key in notes.expiries, progress))

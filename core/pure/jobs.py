@@ -59,15 +59,16 @@ class Outcome(IntEnum):
     FAILED = 1  # this attempt failed; the job runs again at ``due_ms``
     DEAD = 2  # attempts exhausted or expired: a dead letter
     RETRIED = 3  # a dead letter was put back by hand; attempts start again
-    PROGRESS = 4  # a PARTIAL of the running attempt
+    PROGRESS = 4  # a PARTIAL of the running attempt, in ``progress``
 
 
 class Job(msgspec.Struct, eq=False, gc=False):
     """One live job in memory. ``request_at``/``reply_at`` belong to the journal (0: no such record).
 
-    ``due_ms`` is wall time: when a scheduled job or a retry may run (0: at once). A msgspec struct, because
-    an object that the cycle collector does not track costs 16 bytes less, and collections stay as cheap
-    with a million jobs as with none. It must never refer to anything that refers back to it.
+    ``due_ms`` is wall time: when a scheduled job or a retry may run (0: at once), when an ended job ended,
+    when a key ends. ``owner`` and ``service`` are shared between jobs. A msgspec struct, because an object
+    that the cycle collector does not track costs 16 bytes less, and collections stay as cheap with a million
+    jobs as with none. It must never refer to anything that refers back to it.
     """
 
     key: bytes
@@ -78,6 +79,8 @@ class Job(msgspec.Struct, eq=False, gc=False):
     attempt: int = 0
     priority: int = 1
     due_ms: int = 0
+    owner: str = ""
+    retention_ms: int = 0  # 0: the default
 
 
 # Record metadata: msgpack arrays, so that new fields can be added at the end with a default. Times are
@@ -101,6 +104,8 @@ class RequestMeta(msgspec.Struct, frozen=True, array_like=True, gc=False):
     idempotency: bytes = b""  # key of the KEY record
     traceparent: str = ""
     callback: str = ""
+    fingerprint: bytes = b""  # of the request, as the caller of the idempotency key sees it
+    key_lifetime_ms: int = 0  # of the idempotency key
 
 
 class AttemptMeta(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -112,6 +117,7 @@ class AttemptMeta(msgspec.Struct, frozen=True, array_like=True, gc=False):
     reason: str = ""
     due_ms: int = 0
     worker: bytes = b""
+    progress: bytes = b""
 
 
 class ReplyMeta(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -145,6 +151,16 @@ class StateMeta(msgspec.Struct, frozen=True, array_like=True, gc=False):
     attempt: int
     due_ms: int
     reason: str = ""
+    expires: bool = True  # whether the expiry its request asks for still counts
+    progress: bytes = b""
+
+
+class SettingMeta(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A durable setting of a service; in force from its record until it is closed."""
+
+    name: str  # paused
+    service: bytes
+    at_ms: int
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -154,6 +170,7 @@ decode_attempt = msgspec.msgpack.Decoder(AttemptMeta).decode
 decode_reply = msgspec.msgpack.Decoder(ReplyMeta).decode
 decode_close = msgspec.msgpack.Decoder(CloseMeta).decode
 decode_key = msgspec.msgpack.Decoder(KeyMeta).decode
+decode_setting = msgspec.msgpack.Decoder(SettingMeta).decode
 decode_state = msgspec.msgpack.Decoder(StateMeta).decode
 
 

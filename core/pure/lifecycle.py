@@ -5,6 +5,8 @@ the record's :class:`Advance` back after the sync. ``messaging.md`` in the desig
 
     ACCEPTING --synced--> QUEUED | SCHEDULED --take--> RUNNING --reply--> ENDING --synced--> SUCCEEDED
     RUNNING --lost, timeout--> QUEUED | SCHEDULED, or ENDING --synced--> FAILED when attempts are used up
+    QUEUED | SCHEDULED --expired--> ENDING --synced--> FAILED --retried, synced--> QUEUED
+    any before its end --cancel--> ENDING --synced--> CANCELLED
     any --close--> CLOSING --synced--> gone
 """
 

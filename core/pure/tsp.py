@@ -24,18 +24,30 @@ CLOSE: Final = b"titanic.close"
 SUBMIT: Final = b"titanic.submit"
 FETCH: Final = b"titanic.fetch"
 STATUS: Final = b"titanic.status"
+BATCH: Final = b"titanic.batch"
+DELETE: Final = b"titanic.delete"
+CANCEL: Final = b"titanic.cancel"
+RETRY: Final = b"titanic.retry"
+LIST: Final = b"titanic.list"
+SERVICES: Final = b"titanic.services"
+PAUSE: Final = b"titanic.pause"
+RESUME: Final = b"titanic.resume"
+EVENTS: Final = b"titanic.events"
 HELLO: Final = b"titanic.hello"
 STATS: Final = b"titanic.stats"
 
 PLAIN: Final = (REQUEST, REPLY, CLOSE)
-EXTENDED: Final = (SUBMIT, FETCH, STATUS, HELLO, STATS)
+EXTENDED: Final = (
+    SUBMIT, FETCH, STATUS, BATCH, DELETE, CANCEL, RETRY, LIST, SERVICES, PAUSE, RESUME, EVENTS, HELLO, STATS,
+)  # fmt: skip
 
 OK: Final = b"200"
 PENDING: Final = b"300"
 UNKNOWN: Final = b"400"
 NOT_FOUND: Final = b"404"  # extended only, as all below: never issued here
-CONFLICT: Final = b"409"  # the job failed or was cancelled; an id is taken by another request
+CONFLICT: Final = b"409"  # the job's state forbids it; an id is taken by another request
 GONE: Final = b"410"  # issued here, and closed
+MISMATCH: Final = b"422"  # the idempotency key belongs to another request
 ERROR: Final = b"500"
 UNAVAILABLE: Final = b"503"
 FULL: Final = b"507"
@@ -43,6 +55,11 @@ FULL: Final = b"507"
 RESERVED: Final = (b"mmi.", b"titanic.")
 SERVICE_MAX_BYTES: Final = 255
 WAIT_MAX_MS: Final = 3_600_000
+BATCH_MAX_COUNT: Final = 1_000  # lines of one batch: a broker's message has at most 1,024 frames
+LIST_MAX_COUNT: Final = 1_000
+SERVICES_MAX_COUNT: Final = 1_000
+EVENTS_MAX_COUNT: Final = 1_000
+STATES: Final = ("scheduled", "queued", "running", "succeeded", "failed", "cancelled")
 
 
 class SubmitHead(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -64,10 +81,21 @@ class SubmitAck(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class FetchHead(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """``titanic.fetch`` and ``titanic.status``: which job, and how long to wait for its end (0: not)."""
+    """``titanic.fetch`` and ``titanic.status``: which job, and how long to wait for its end (0: not).
+
+    With an ``owner``, here and in every other head, another owner's job is as if it had never been.
+    """
 
     key: bytes
     wait_ms: int = 0
+    owner: str = ""
+
+
+class JobHead(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """``titanic.cancel``, ``titanic.retry`` and ``titanic.delete``: which job."""
+
+    key: bytes
+    owner: str = ""
 
 
 class ReplyHead(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -79,7 +107,7 @@ class ReplyHead(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class JobStatus(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """200 to a status, 300 (pending) and 409 (failed, cancelled) to a fetch."""
+    """200 to a status, a cancel and a retry; 300 (pending) and 409 (wrong state) to all that ask for a job."""
 
     key: bytes
     service: str
@@ -94,6 +122,162 @@ class JobStatus(msgspec.Struct, frozen=True, array_like=True, gc=False):
     reason: str = ""
     replied_ms: int = 0
     queued_before: int = -1  # jobs of the service ahead of this one; -1: not counted
+    priority: int = 1
+    ended_ms: int = 0  # when it succeeded, failed or was cancelled
+    keep_until_ms: int = 0  # when its retention ends; 0: never, or not ended yet
+    expires_ms: int = 0  # given up if not started by then
+    owner: str = ""
+    progress: bytes = b""  # last PARTIAL of a worker, while the job has not ended
+    traceparent: str = ""
+    callback: str = ""
+
+
+class Deleted(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """200 to a delete: the job, if there was one of this owner, is gone for good."""
+
+    key: bytes
+
+
+class BatchHead(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """``titanic.batch``: the ids the caller made, one per frame behind the head; ``meta`` is that of each.
+
+    With ``meta.idempotency`` line N has a key of its own, derived from it and N, bound to the fingerprint.
+    """
+
+    keys: tuple[bytes, ...]
+    meta: RequestMeta
+
+
+class BatchLine(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What became of one line: ``status`` as a submit's; ``key`` is another id's if it was replayed."""
+
+    status: int
+    key: bytes
+    state: str = ""
+    detail: str = ""
+    replayed: bool = False
+
+
+class BatchAck(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """200 to a batch: a line per frame, in order; all that say 200 are stored as ``durability`` says."""
+
+    lines: tuple[BatchLine, ...]
+    created_ms: int
+    durability: str
+    epoch: int
+
+
+class ListHead(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """``titanic.list``: newest first, from ``cursor`` (a page's) on; "" filters nothing."""
+
+    service: str = ""
+    state: str = ""  # one of STATES
+    limit: int = 100
+    cursor: bytes = b""
+    owner: str = ""
+
+
+class JobRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One job of a list: what the node knows without reading the disk."""
+
+    key: bytes
+    service: str
+    state: str
+    attempt: int
+    created_ms: int  # as its id says
+    priority: int = 1
+    due_ms: int = 0  # of a scheduled job
+    ended_ms: int = 0
+    reason: str = ""
+    owner: str = ""
+
+
+class JobPage(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """200 to a list. A page may be short, even empty: it is the last one only if ``cursor`` is empty."""
+
+    rows: tuple[JobRow, ...]
+    cursor: bytes = b""
+
+
+class ServicesHead(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """``titanic.services``: one by name, or those that begin with ``prefix``, sorted, after ``after``."""
+
+    service: str = ""
+    prefix: str = ""
+    after: str = ""
+    limit: int = 256
+
+
+class ServiceRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One service: its workers at the broker, its jobs by state, and how it goes."""
+
+    name: str
+    workers: int = 0
+    workers_idle: int = 0
+    requests: int = 0  # transient ones that wait at the broker
+    scheduled: int = 0
+    queued: int = 0
+    running: int = 0
+    succeeded: int = 0  # and not closed yet
+    failed: int = 0  # dead letters
+    cancelled: int = 0
+    oldest_ms: int = 0  # when the oldest job that could run now was made; 0: there is none
+    accepted_per_minute: float = 0.0
+    succeeded_per_minute: float = 0.0
+    failed_per_minute: float = 0.0  # attempts
+    paused: bool = False
+
+
+class ServicesPage(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """200 to ``titanic.services``; ``after`` asks for the next page, empty: there is none."""
+
+    rows: tuple[ServiceRow, ...]
+    now_ms: int
+    after: str = ""
+
+
+class PauseHead(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """``titanic.pause`` and ``titanic.resume``; the answer is 200 and a ServiceRow, once it is durable."""
+
+    service: str
+
+
+class EventsHead(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """``titanic.events``: those after ``since`` (-1: after now), waiting ``wait_ms`` for the first."""
+
+    since: int = -1
+    wait_ms: int = 0
+    limit: int = 100
+    service: str = ""
+    owner: str = ""
+
+
+class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One step in the life of a job or a service. ``id`` is the sequence of its journal record.
+
+    ``kind``: accepted, started, retrying (an attempt failed), progress, succeeded, failed, cancelled,
+    retried, closed, paused, resumed.
+    """
+
+    id: int
+    at_ms: int
+    kind: str
+    key: bytes  # empty for paused and resumed
+    service: str
+    attempt: int = 0
+    detail: str = ""
+    owner: str = ""
+
+
+class EventsPage(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """200 to ``titanic.events``: oldest first. ``next`` is the ``since`` of the next question.
+
+    With ``gap_to``, what lay between the question's ``since`` and it is not known here any more.
+    """
+
+    events: tuple[Event, ...]
+    next: int
+    gap_to: int = -1
 
 
 class ErrorHead(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -115,6 +299,9 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, gc=False):
     max_body_bytes: int
     started_ms: int
     jobs: int
+    batch_max_count: int = BATCH_MAX_COUNT
+    key_lifetime_ms: int = 0  # of an idempotency key, unless its request says otherwise
+    key_lifetime_max_ms: int = 0
 
 
 class Stats(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -123,6 +310,7 @@ class Stats(msgspec.Struct, frozen=True, array_like=True, gc=False):
     counters: dict[str, int]
     gauges: dict[str, float]
     services: dict[str, dict[str, int]]
+    owners: dict[str, int] = {}  # noqa: RUF012  open jobs per owner; msgspec copies the default
 
 
 encode_head = msgspec.msgpack.Encoder().encode
@@ -130,6 +318,18 @@ decode_submit = msgspec.msgpack.Decoder(SubmitHead).decode
 decode_ack = msgspec.msgpack.Decoder(SubmitAck).decode
 decode_fetch = msgspec.msgpack.Decoder(FetchHead).decode
 decode_reply_head = msgspec.msgpack.Decoder(ReplyHead).decode
+decode_job = msgspec.msgpack.Decoder(JobHead).decode
+decode_deleted = msgspec.msgpack.Decoder(Deleted).decode
+decode_batch = msgspec.msgpack.Decoder(BatchHead).decode
+decode_batch_ack = msgspec.msgpack.Decoder(BatchAck).decode
+decode_list = msgspec.msgpack.Decoder(ListHead).decode
+decode_page = msgspec.msgpack.Decoder(JobPage).decode
+decode_services = msgspec.msgpack.Decoder(ServicesHead).decode
+decode_services_page = msgspec.msgpack.Decoder(ServicesPage).decode
+decode_service_row = msgspec.msgpack.Decoder(ServiceRow).decode
+decode_pause = msgspec.msgpack.Decoder(PauseHead).decode
+decode_events = msgspec.msgpack.Decoder(EventsHead).decode
+decode_events_page = msgspec.msgpack.Decoder(EventsPage).decode
 decode_status = msgspec.msgpack.Decoder(JobStatus).decode
 decode_error = msgspec.msgpack.Decoder(ErrorHead).decode
 decode_hello = msgspec.msgpack.Decoder(Hello).decode

@@ -15,6 +15,7 @@ from typing import Any, Final, Self, TypeVar
 from core.errors import CoreError, PeerError, ServerUnreachableError
 from core.pure import tsp
 from core.pure.ids import parse_id
+from core.shell.curve import ClientKeys
 from core.shell.dealer import NodeDealer, TraceLine
 
 CALL_TIMEOUT_S: Final = 30.0
@@ -52,16 +53,22 @@ class Client:
 
     ``async with Client(["tcp://127.0.0.1:5555"]) as client: ...``. Services and frames may be str (sent as
     UTF-8). Any number of calls may be under way. Every method raises ServerUnreachableError when no answer
-    comes within ``timeout_s``: the request may or may not have been carried out.
+    comes within ``timeout_s``: the request may or may not have been carried out. With ``keys``
+    (:func:`core.shell.curve.load_client`) the connection is encrypted and both ends know each other.
     """
 
     def __init__(
-        self, nodes: Sequence[str], *, timeout_s: float = CALL_TIMEOUT_S, trace: TraceLine | None = None
+        self,
+        nodes: Sequence[str],
+        *,
+        timeout_s: float = CALL_TIMEOUT_S,
+        keys: ClientKeys | None = None,
+        trace: TraceLine | None = None,
     ) -> None:
         if isinstance(nodes, str):
             raise ValueError("nodes is a sequence of endpoints, such as ['tcp://127.0.0.1:5555']")
         self.timeout_s = timeout_s
-        self._dealer = NodeDealer(nodes, trace=trace)
+        self._dealer = NodeDealer(nodes, keys=keys, trace=trace)
 
     async def __aenter__(self) -> Self:
         self.connect()
@@ -169,9 +176,14 @@ class BlockingClient:
     """
 
     def __init__(
-        self, nodes: Sequence[str], *, timeout_s: float = CALL_TIMEOUT_S, trace: TraceLine | None = None
+        self,
+        nodes: Sequence[str],
+        *,
+        timeout_s: float = CALL_TIMEOUT_S,
+        keys: ClientKeys | None = None,
+        trace: TraceLine | None = None,
     ) -> None:
-        self._client = Client(nodes, timeout_s=timeout_s, trace=trace)
+        self._client = Client(nodes, timeout_s=timeout_s, keys=keys, trace=trace)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 

@@ -14,6 +14,7 @@ import zmq
 
 from core.errors import PeerError, ServerUnreachableError
 from core.pure import mdp
+from core.shell.curve import ClientKeys
 from core.shell.pump import SocketPump
 
 TICK_S: Final = 0.05  # calls time out this much late at the most
@@ -33,10 +34,15 @@ _Bucket = dict[bytes, asyncio.Future[list[bytes]]]
 
 
 def connect_dealer(
-    endpoint: str, *, identity: str = "", context: zmq.Context[zmq.Socket[bytes]] | None = None
+    endpoint: str,
+    *,
+    identity: str = "",
+    keys: ClientKeys | None = None,
+    context: zmq.Context[zmq.Socket[bytes]] | None = None,
 ) -> zmq.Socket[bytes]:
     """A DEALER connected to ``endpoint``, with every limit this project puts on an outgoing socket.
 
+    With ``keys`` it speaks CURVE, and to no other server than the one they name.
     Connecting does not wait: what is sent meanwhile goes out when the peer is there. A dead connection is
     noticed by ZMTP heartbeats and made again with back-off. Raises ValueError for a bad endpoint.
     """
@@ -55,6 +61,8 @@ def connect_dealer(
     try:
         if identity:
             socket.set(zmq.ROUTING_ID, identity.encode())
+        if keys is not None:
+            keys.apply(socket)
         socket.connect(endpoint)
     except (zmq.ZMQError, OverflowError) as error:
         socket.close(linger=0)
@@ -78,12 +86,15 @@ class NodeDealer:
     ``late_count`` counts answers nobody waited for any more, ``invalid_count`` messages that were none.
     """
 
-    def __init__(self, endpoints: Sequence[str], *, trace: TraceLine | None = None) -> None:
+    def __init__(
+        self, endpoints: Sequence[str], *, keys: ClientKeys | None = None, trace: TraceLine | None = None
+    ) -> None:
         if not endpoints:
             raise ValueError("no endpoint to connect to")
         self.endpoints = tuple(endpoints)
         self.late_count = 0
         self.invalid_count = 0
+        self._keys = keys
         self._trace = trace
         self._counter = 0
         self._calls: dict[bytes, _Bucket] = {}  # by tag: the bucket of its deadline, which holds the future
@@ -91,6 +102,7 @@ class NodeDealer:
         self._swept_tick = 0
         self._timer: asyncio.TimerHandle | None = None
         self._pump: SocketPump | None = None
+        self._monitor: SocketPump | None = None
 
     @property
     def endpoint(self) -> str:
@@ -111,19 +123,21 @@ class NodeDealer:
         """Connect, without waiting for the node; once. Raises ValueError for a bad endpoint."""
         assert self._pump is None, "a dealer starts once"
         self._loop = asyncio.get_running_loop()
-        socket = connect_dealer(self.endpoint)
+        socket = connect_dealer(self.endpoint, keys=self._keys)
+        self._monitor = SocketPump(socket.get_monitor_socket(zmq.EVENT_DISCONNECTED), self._on_disconnect)
+        self._monitor.start()
         self._pump = SocketPump(socket, self._on_message, trace=trace_lines(self._trace))
         self._pump.start()
 
     def close(self) -> None:
         """The socket is closed and every call still pending raises ServerUnreachableError."""
+        if self._monitor is not None:
+            self._monitor.close(0)
+            self._monitor = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for bucket in self._buckets.values():
-            self._fail(bucket, "the connection was closed here before an answer came")
-        self._buckets.clear()
-        self._calls.clear()
+        self._fail_all("the connection was closed here before an answer came")
         if self._pump is not None:
             self._pump.close(LINGER_MS)
             self._pump = None
@@ -131,8 +145,8 @@ class NodeDealer:
     async def call(self, service: bytes, body: Sequence[bytes], timeout_s: float) -> list[bytes]:
         """The body frames of the answer.
 
-        Raises ServerUnreachableError after ``timeout_s`` (at most ``TICK_S`` later): the request may or
-        may not have been carried out. Cancelling the call drops its answer.
+        Raises ServerUnreachableError after ``timeout_s`` (at most ``TICK_S`` later), and at once when the
+        connection is lost: the request may or may not have been carried out. Cancelling the call drops its answer.
         """
         pump = self._pump
         if pump is None:
@@ -173,6 +187,16 @@ class NodeDealer:
         future = bucket.pop(envelope[0])
         if not future.done():
             future.set_result(list(reply.body))
+
+    def _on_disconnect(self, frames: list[bytes]) -> None:
+        """The peer is gone, and with it the answers it owed: whoever asked had better ask again at once."""
+        self._fail_all("the connection was lost before an answer came")
+
+    def _fail_all(self, why: str) -> None:
+        for bucket in self._buckets.values():
+            self._fail(bucket, why)
+        self._buckets.clear()
+        self._calls.clear()
 
     def _sweep(self) -> None:
         """Fail what is due; runs every tick while calls are pending and not at all otherwise."""

@@ -14,6 +14,7 @@ from typing import Final
 
 from core.errors import CoreError
 from core.pure.worker_job import AttemptFailedError, Handler, WorkerJob, adapt
+from core.shell.curve import ClientKeys
 from core.shell.dealer import TraceLine
 from core.shell.worker import Worker
 
@@ -42,14 +43,7 @@ def exec_handler(cmd: str, *, reply_max_bytes: int = REPLY_MAX_BYTES) -> Handler
     """
 
     async def run(job: WorkerJob) -> bytes:
-        process = await asyncio.create_subprocess_shell(
-            cmd,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, "TITANIC_JOB_ID": job.id, "TITANIC_ATTEMPT": str(job.attempt)},
-            start_new_session=True,
-        )
+        process = await _start(cmd, job)
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
@@ -68,7 +62,8 @@ def exec_handler(cmd: str, *, reply_max_bytes: int = REPLY_MAX_BYTES) -> Handler
             await asyncio.wait(tasks)
             process.stdin.close()
             await asyncio.gather(_discard(process.stdout), _discard(process.stderr))
-            await process.wait()
+            with contextlib.suppress(TimeoutError):  # it ends with its pipes, which something may still hold
+                await asyncio.wait_for(process.wait(), DISCARD_S)
             raise
         if code:
             raise AttemptFailedError(_exit_reason(code, complaint))
@@ -77,15 +72,38 @@ def exec_handler(cmd: str, *, reply_max_bytes: int = REPLY_MAX_BYTES) -> Handler
     return run
 
 
+async def _start(cmd: str, job: WorkerJob) -> asyncio.subprocess.Process:
+    """The command in a session of its own.
+
+    Cancelled halfway, asyncio would wait for ever for pipes it had not yet connected, and would kill the
+    shell without its children: so starting is seen through, and what was started is killed.
+    """
+    starting = asyncio.ensure_future(
+        asyncio.create_subprocess_shell(
+            cmd,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, "TITANIC_JOB_ID": job.id, "TITANIC_ATTEMPT": str(job.attempt)},
+            start_new_session=True,
+        )
+    )
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        process = await starting
+        _kill_group(process.pid)
+        await process.communicate()
+        raise
+
+
 async def _feed(stdin: asyncio.StreamWriter, frames: Sequence[bytes]) -> None:
     """Write the body; a command need not read it."""
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         for frame in frames:
             stdin.write(frame)
             await stdin.drain()
-    stdin.close()
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        await stdin.wait_closed()
+    stdin.close()  # not awaited: cancelling wait_closed() would cancel a future asyncio itself still sets
 
 
 async def _read_reply(stdout: asyncio.StreamReader, max_bytes: int) -> bytes:
@@ -165,11 +183,12 @@ def run_worker(
     concurrency: int = 1,
     identity: str = "",
     trace: TraceLine | None = None,
+    keys: ClientKeys | None = None,
 ) -> int:
     """Serve until SIGTERM or SIGINT; 0 after the jobs at hand are finished, 1 if aborted by a second signal.
 
     Raises ValueError for an endpoint, a name or a number that cannot be.
     """
-    worker = Worker(nodes, concurrency=concurrency, identity=identity, trace=trace)
+    worker = Worker(nodes, concurrency=concurrency, identity=identity, keys=keys, trace=trace)
     worker.add(service, handler)
     return worker.run()

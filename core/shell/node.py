@@ -9,22 +9,26 @@ import asyncio
 import logging
 import signal
 from collections.abc import Callable, Sequence
+from pathlib import Path as FilePath
+from typing import Final
 
 import msgspec
-import zmq
 
 from core.errors import JournalFailedError
 from core.pure import mdp
 from core.pure.broker import Broker, BrokerLimits
 from core.pure.jobs import Now
+from core.pure.keeping import KeepLimits
 from core.pure.ports import Abandon, Effect, Journal, Path, Wake, Work
 from core.pure.titanic import TitanicLimits, attempt_address
 from core.shell.clock import Alarm, Clock, earliest
-from core.shell.pump import SocketPump
-from core.shell.sockets import bind_router, trace_received
+from core.shell.door import Door
 from core.shell.titanic_port import Recovered, TitanicShell
 
 log = logging.getLogger("titanic.node")
+
+JOB_BYTES: Final = 600
+"""What an open job may take in memory, generously (B2)."""
 
 
 class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +38,8 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
     version: str = ""
     titanic: TitanicLimits = TitanicLimits()
     limits: BrokerLimits = BrokerLimits()
+    keep: KeepLimits = KeepLimits()
+    curve: FilePath | None = None  # folder with the broker's keys and allow-list
 
 
 class Node:
@@ -49,13 +55,24 @@ class Node:
         trace: Callable[[str], None] | None = None,
     ) -> None:
         self._options = options
-        self._trace = trace
         self._clock = Clock()
         self._now = self._clock.now()
         self._alarm = Alarm(self._clock, self._tick)
         self._woken: dict[bytes, None] = {}
-        self._pump: SocketPump | None = None
-        self._context: zmq.Context[zmq.Socket[bytes]] | None = None
+        self._door = door = Door(
+            self._clock,
+            self._receive,
+            self._gone,
+            self._refused,
+            self._settle,
+            message_max_bytes=options.limits.message_max_bytes,
+            frames_max=options.limits.frames_max_count,
+            curve=options.curve,
+            keep=options.keep,
+            accounted_bytes=self._accounted_bytes,
+            trace=trace,
+        )
+        self.send = door.send
         self.finished: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.shell = TitanicShell(
             journal,
@@ -67,23 +84,16 @@ class Node:
             limits=options.titanic,
             counters=self._counters,
         )
-        self.broker = Broker(self, internal=self, backlog=self, limits=options.limits)
+        self.broker = Broker(
+            door, internal=self, backlog=self, limits=options.limits, admission=door.admission
+        )
         self.shell.titanic.restore(recovered.jobs, recovered.reasons, self._now)
 
     # -- life of the node
 
     def start(self) -> str:
         """Bind and serve; returns the endpoint bound. zmq.ZMQError if it is taken."""
-        self._context = zmq.Context()
-        socket, endpoint = bind_router(self._context, self._options.broker)
-        self._pump = SocketPump(
-            socket,
-            self._receive,
-            on_unreachable=self._unreachable,
-            after_batch=self._settle,
-            trace=trace_received(self._trace),
-        )
-        self._pump.start()
+        endpoint = self._door.open(self._options.broker)
         self._rearm()
         return endpoint
 
@@ -95,10 +105,7 @@ class Node:
     def close(self) -> None:
         """Let go of socket and timer; answers already given are sent for up to a second."""
         self._alarm.set(None)
-        if self._pump is not None:
-            self._pump.close()
-        if self._context is not None:
-            self._context.term()
+        self._door.close()
 
     def on_synced(self) -> None:
         """The journal made something durable, or failed: called on the loop."""
@@ -123,14 +130,19 @@ class Node:
         except JournalFailedError as error:
             self._fail(error)
 
-    def _unreachable(self, identity: bytes) -> None:
-        self._now = self._clock.now()
+    def _gone(self, identity: bytes, now: Now) -> None:
+        self._now = now
         try:
-            self.broker.unreachable(identity, self._now)
+            self.broker.unreachable(identity, now)
         except JournalFailedError as error:
             self._fail(error)
-            return
-        self._settle()
+
+    def _refused(self, identity: bytes, now: Now) -> None:
+        self._now = now
+        try:
+            self.broker.refuse(identity, now)
+        except JournalFailedError as error:
+            self._fail(error)
 
     # -- the broker's Internal
 
@@ -159,11 +171,6 @@ class Node:
 
     # -- messages out
 
-    def send(self, frames: Sequence[bytes]) -> None:
-        """The broker's Outbox."""
-        assert self._pump is not None, "nothing is sent before start()"
-        self._pump.send(frames)
-
     def _reply(self, path: Path, service: bytes, frames: Sequence[bytes]) -> None:
         self.send(mdp.to_client(path, service, frames))
 
@@ -189,21 +196,30 @@ class Node:
     # -- time
 
     def _rearm(self) -> None:
-        self._alarm.set(earliest(self.broker.next_deadline(), self.shell.titanic.next_deadline()))
+        self._alarm.set(
+            earliest(
+                self.broker.next_deadline(), self.shell.titanic.next_deadline(), self._door.next_deadline()
+            )
+        )
 
     def _tick(self) -> None:
         self._now = self._clock.now()
         try:
             self.broker.on_tick(self._now)
             self.shell.titanic.on_tick(self._now)
+            self._door.expire(self._now)
         except JournalFailedError as error:
             self._fail(error)
             return
         self._settle()
 
     def _counters(self) -> dict[str, int]:
-        assert self._pump is not None, "nobody asks before start()"
-        return {**self.broker.counters, "sends_dropped": self._pump.dropped_count}
+        return {**self.broker.counters, **self._door.counters}
+
+    def _accounted_bytes(self) -> int:
+        """Memory that jobs and waiting requests are known to take (B2)."""
+        waiting_bytes = self.broker.gauges["requests_waiting_bytes"]
+        return waiting_bytes + JOB_BYTES * len(self.shell.journal.index)
 
 
 async def run_node(

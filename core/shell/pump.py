@@ -17,6 +17,9 @@ import zmq
 
 OnMessage = Callable[[list[bytes]], None]
 Trace = Callable[[str, list[bytes]], None]
+Admit = Callable[[zmq.Frame, list[bytes]], bool]
+
+FRAMES_MAX_COUNT: Final = 1_024
 
 QUEUE_MAX_BYTES: Final = 256 * 1024 * 1024
 PEER_SHARE: Final = 10  # a single peer that does not read may fill this fraction (1/n) of the send queue
@@ -35,8 +38,11 @@ class SocketPump:
     """Hands every message that arrives to ``on_message`` and sends without ever blocking.
 
     ``on_message`` gets a fresh list it may keep. ``after_batch`` follows each run of at most ``max_batch``
-    messages; then other callbacks of the loop have their turn. ``on_unreachable`` is told, from the loop
-    and never from inside :meth:`send`, which identity a ROUTER (with ``ROUTER_MANDATORY``) cannot reach.
+    messages; then other callbacks of the loop have their turn. ``on_unreachable`` is given, from the loop
+    and never from inside :meth:`send`, each message whose peer a ROUTER (with ``ROUTER_MANDATORY``) cannot
+    reach, in the order they were sent. ``admit`` looks at the first frame, with its ZMTP metadata, before
+    ``on_message`` does; what it refuses is dropped. Of a message with more than ``frames_max`` frames only
+    the first ``frames_max + 1`` are copied, so that the reader sees that it is too long.
     Messages that do not fit into ``send_queue_max`` messages or ``send_queue_max_bytes`` are dropped, newest
     first, and counted in ``dropped_count``. The pump owns the socket from :meth:`start` to :meth:`close`;
     every call is made in the loop's thread.
@@ -47,9 +53,11 @@ class SocketPump:
         socket: zmq.Socket[bytes],
         on_message: OnMessage,
         *,
-        on_unreachable: Callable[[bytes], None] | None = None,
+        on_unreachable: Callable[[list[bytes]], None] | None = None,
         loop: asyncio.AbstractEventLoop | None = None,
         max_batch: int = 200,
+        frames_max: int = FRAMES_MAX_COUNT,
+        admit: Admit | None = None,
         send_queue_max: int = 10_000,
         send_queue_max_bytes: int = QUEUE_MAX_BYTES,
         after_batch: Callable[[], None] | None = None,
@@ -64,6 +72,8 @@ class SocketPump:
         self._after_batch = after_batch
         self._trace = trace
         self._max_batch = max_batch
+        self._frames_max = frames_max
+        self._admit = admit
         self._queue_max = send_queue_max
         self._queue_max_bytes = send_queue_max_bytes
         self._loop = loop if loop is not None else asyncio.get_running_loop()
@@ -75,7 +85,7 @@ class SocketPump:
         self._get = super(zmq.Socket, socket).get
         self._blocked: dict[bytes, deque[list[bytes]]] = {}  # by identity; b"" unless ROUTER
         self._retry: list[bytes] = []
-        self._unreachable: list[bytes] = []
+        self._unreachable: list[list[bytes]] = []
         self._touched = False  # sent since EVENTS was last seen empty
         self._in_turn = False
         self._handle: asyncio.Handle | None = None
@@ -172,19 +182,24 @@ class SocketPump:
 
     def _drain(self) -> bool:
         """Receive until empty or ``max_batch``; True if there may be more."""
-        receive, on_message, trace = self._receive_frame, self._on_message, self._trace
+        receive, on_message, trace, admit = self._receive_frame, self._on_message, self._trace, self._admit
         count = 0
         while count < self._max_batch:
             self._touched = False
             try:
-                frame = receive(_NOBLOCK, False)
+                first = frame = receive(_NOBLOCK, False)
             except _Again:
                 break
             frames = [frame.bytes]
             while frame.more:
                 frame = receive(_NOBLOCK, False)
                 frames.append(frame.bytes)
+                if len(frames) > self._frames_max:
+                    self._skip(frame)
+                    break
             count += 1
+            if admit is not None and not admit(first, frames):
+                continue
             if trace is not None:
                 trace("in", frames)
             on_message(frames)
@@ -194,11 +209,16 @@ class SocketPump:
             self._after_batch()
         return count == self._max_batch
 
+    def _skip(self, frame: zmq.Frame) -> None:
+        """The rest of a message that is too long is not even copied."""
+        while frame.more:
+            frame = self._receive_frame(_NOBLOCK, False)
+
     def _report(self) -> None:
         unreachable, self._unreachable = self._unreachable, []
         if self._on_unreachable is not None:
-            for identity in unreachable:
-                self._on_unreachable(identity)
+            for frames in unreachable:
+                self._on_unreachable(frames)
 
     def _failed(self, error: zmq.ZMQError, frames: Sequence[bytes], sent_count: int) -> None:
         """Sort out a send the socket refused at frame ``sent_count``."""
@@ -211,7 +231,7 @@ class SocketPump:
                 self._send_frame(frames[-1], _NOBLOCK)
             self._enqueue(frames)
         elif error.errno == zmq.EHOSTUNREACH and self._is_router:
-            self._unreachable.append(frames[0])
+            self._unreachable.append(list(frames))
             self._schedule()
         else:
             raise error
@@ -253,7 +273,7 @@ class SocketPump:
                 self._blocked[identity].extend(waiting)
                 return
             if len(self._unreachable) > unreachable_count:
-                self.dropped_count += len(waiting) + 1
+                self._unreachable.extend(waiting)
                 self.queued_count -= len(waiting)
                 self.queued_bytes -= sum(len(frame) for rest in waiting for frame in rest)
                 return

@@ -7,22 +7,30 @@ from typing import Final
 
 import zmq
 
-from core.pure import mdp
+from core.pure import mdp, zap
 
 MESSAGE_MAX_BYTES: Final = 64 * 1024 * 1024
 HANDSHAKE_MS: Final = 5_000
 ZMTP_HEARTBEAT_MS: Final = 5_000
 ZMTP_TIMEOUT_MS: Final = 15_000
 SEND_HWM: Final = 10_000
+RECEIVE_HWM: Final = 256  # whole messages a peer may have waiting in libzmq; TCP holds it back after that
+BACKLOG_COUNT: Final = 100  # connections the kernel may have accepted for us
 LIBZMQ_MIN: Final = (4, 3, 5)
 
 
 def bind_router(
-    context: zmq.Context[zmq.Socket[bytes]], endpoint: str, *, message_max_bytes: int = MESSAGE_MAX_BYTES
+    context: zmq.Context[zmq.Socket[bytes]],
+    endpoint: str,
+    *,
+    message_max_bytes: int = MESSAGE_MAX_BYTES,
+    secret_key: bytes = b"",
 ) -> tuple[zmq.Socket[bytes], str]:
     """A bound ROUTER that refuses oversized frames and reports unreachable peers, and its real endpoint.
 
-    Port ``*`` or ``0`` picks a free one. Raises zmq.ZMQError when the address is taken or wrong.
+    With ``secret_key`` it speaks CURVE only, with whom the context's ZAP handler knows: without a handler,
+    with nobody (ZMQ_ZAP_ENFORCE_DOMAIN). Port ``*`` or ``0`` picks a free one. Raises zmq.ZMQError when
+    the address is taken or wrong.
     """
     if zmq.zmq_version_info() < LIBZMQ_MIN:
         wanted = ".".join(map(str, LIBZMQ_MIN))
@@ -34,7 +42,14 @@ def bind_router(
     socket.setsockopt(zmq.HEARTBEAT_IVL, ZMTP_HEARTBEAT_MS)
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, ZMTP_TIMEOUT_MS)
     socket.setsockopt(zmq.SNDHWM, SEND_HWM)
+    socket.setsockopt(zmq.RCVHWM, RECEIVE_HWM)
+    socket.setsockopt(zmq.BACKLOG, BACKLOG_COUNT)
     socket.setsockopt(zmq.LINGER, 0)
+    if secret_key:
+        socket.setsockopt(zmq.ZAP_DOMAIN, zap.DOMAIN.encode())
+        socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+        socket.setsockopt(zmq.CURVE_SERVER, 1)
+        socket.setsockopt(zmq.CURVE_SECRETKEY, secret_key)
     try:
         socket.bind(endpoint)
     except zmq.ZMQError:

@@ -12,21 +12,21 @@ import itertools
 import logging
 import signal
 from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path as FilePath
 from typing import Any, Final
-
-import zmq
 
 from core.errors import JournalFailedError, ServerUnreachableError
 from core.pure import tsp
-from core.pure.broker import Broker
+from core.pure.broker import Broker, BrokerLimits
 from core.pure.courier import Courier
+from core.pure.jobs import Now
 from core.pure.ports import Abandon, Effect, Journal, Path, Wake, Work
 from core.pure.titanic import TitanicLimits, attempt_address
 from core.pure.worker_job import AttemptFailedError, WorkerJob
 from core.shell.clock import Alarm, Clock, earliest
+from core.shell.curve import ClientKeys
 from core.shell.dealer import NodeDealer, TraceLine
-from core.shell.pump import SocketPump
-from core.shell.sockets import bind_router, trace_received
+from core.shell.door import Door
 from core.shell.titanic_port import Recovered, TitanicShell
 from core.shell.worker import Worker
 
@@ -49,46 +49,52 @@ CALL_TIMEOUT_S: Final = 7 * 24 * 3_600.0
 
 
 class BrokerShell:
-    """A plain Majordomo broker on one ROUTER socket."""
+    """A plain Majordomo broker on one ROUTER socket; ``curve`` is the folder with its keys."""
 
-    def __init__(self, bind: str, trace: TraceLine | None) -> None:
+    def __init__(self, bind: str, trace: TraceLine | None, curve: FilePath | None = None) -> None:
         self._clock = Clock()
-        self._broker = Broker(self)
         self._alarm = Alarm(self._clock, self._tick)
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        socket, self.endpoint = bind_router(self._context, bind)
-        self._pump = SocketPump(
-            socket,
+        limits = BrokerLimits()
+        self._door = door = Door(
+            self._clock,
             self._receive,
-            on_unreachable=self._unreachable,
-            after_batch=self._rearm,
-            trace=trace_received(trace),
+            self._gone,
+            self._refused,
+            self._rearm,
+            message_max_bytes=limits.message_max_bytes,
+            frames_max=limits.frames_max_count,
+            curve=curve,
+            accounted_bytes=self._accounted_bytes,
+            trace=trace,
         )
-        self._pump.start()
-
-    def send(self, frames: Sequence[bytes]) -> None:
-        """The broker's Outbox."""
-        self._pump.send(frames)
+        self._broker = Broker(door, limits=limits, admission=door.admission)
+        self.endpoint = door.open(bind)
 
     def close(self) -> None:
         """Stop serving."""
         self._alarm.set(None)
-        self._pump.close()
-        self._context.term()
+        self._door.close()
 
     def _receive(self, frames: list[bytes]) -> None:
         self._broker.receive(frames, self._clock.now())
 
-    def _unreachable(self, identity: bytes) -> None:
-        self._broker.unreachable(identity, self._clock.now())
-        self._rearm()
+    def _gone(self, identity: bytes, now: Now) -> None:
+        self._broker.unreachable(identity, now)
+
+    def _refused(self, identity: bytes, now: Now) -> None:
+        self._broker.refuse(identity, now)
 
     def _tick(self) -> None:
-        self._broker.on_tick(self._clock.now())
+        now = self._clock.now()
+        self._broker.on_tick(now)
+        self._door.expire(now)
         self._rearm()
 
     def _rearm(self) -> None:
-        self._alarm.set(self._broker.next_deadline())
+        self._alarm.set(earliest(self._broker.next_deadline(), self._door.next_deadline()))
+
+    def _accounted_bytes(self) -> int:
+        return self._broker.gauges["requests_waiting_bytes"]
 
 
 def _until_signal() -> asyncio.Future[int]:
@@ -106,11 +112,15 @@ def _until_signal() -> asyncio.Future[int]:
 
 
 async def run_broker(
-    bind: str, trace: TraceLine | None = None, ready: Callable[[str], None] | None = None
+    bind: str,
+    trace: TraceLine | None = None,
+    ready: Callable[[str], None] | None = None,
+    *,
+    curve: FilePath | None = None,
 ) -> int:
-    """Serve as a plain broker until SIGTERM or SIGINT. zmq.ZMQError if the address is taken."""
+    """Serve as a plain broker until SIGTERM or SIGINT. zmq.ZMQError if the address is taken; CurveError."""
     finished = _until_signal()
-    broker = BrokerShell(bind, trace)
+    broker = BrokerShell(bind, trace, curve)
     try:
         if ready is not None:
             ready(broker.endpoint)
@@ -132,11 +142,13 @@ class TitanicService:
         version: str,
         limits: TitanicLimits,
         trace: TraceLine | None,
+        keys: ClientKeys | None = None,
     ) -> None:
         self._clock = Clock()
+        self._keys = keys
         self._alarm = Alarm(self._clock, self._tick)
         self._courier = Courier()
-        self._dealer = NodeDealer([endpoint], trace=trace)
+        self._dealer = NodeDealer([endpoint], keys=keys, trace=trace)
         self._tags = itertools.count()
         self._asked: dict[bytes, asyncio.Future[list[bytes]]] = {}
         self._calls: dict[bytes, asyncio.Task[None]] = {}
@@ -156,7 +168,7 @@ class TitanicService:
         self.shell.titanic.restore(recovered.jobs, recovered.reasons, self._clock.now())
 
     def _worker(self, endpoint: str, service: bytes, count: int, trace: TraceLine | None) -> Worker:
-        worker = Worker([endpoint], concurrency=count, trace=trace)
+        worker = Worker([endpoint], concurrency=count, keys=self._keys, trace=trace)
 
         async def answer(job: WorkerJob) -> Sequence[bytes]:
             tag = next(self._tags).to_bytes(8, "big")
@@ -175,6 +187,8 @@ class TitanicService:
         """Serve until a signal or a failed journal; the exit code."""
         self._dealer.start()
         serving = [asyncio.ensure_future(worker.serve()) for worker in self._workers]
+        queues = self.shell.titanic.life.queues
+        self._woken.update({name: None for name, queue in queues.items() if queue.queued_count})
         self._settle()
         try:
             return await self.finished
@@ -297,6 +311,7 @@ async def run_service(
     bind_notify: Callable[[Callable[[], None]], None],
     version: str = "",
     limits: TitanicLimits | None = None,
+    keys: ClientKeys | None = None,
     trace: TraceLine | None = None,
     ready: Callable[[str], None] | None = None,
 ) -> int:
@@ -309,6 +324,7 @@ async def run_service(
         id_secret=id_secret,
         version=version,
         limits=limits or TitanicLimits(),
+        keys=keys,
         trace=trace,
     )
 

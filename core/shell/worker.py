@@ -32,6 +32,7 @@ from core.pure.worker_job import (
     reason_of,
     to_frames,
 )
+from core.shell.curve import ClientKeys
 from core.shell.dealer import TraceLine, connect_dealer, trace_lines
 from core.shell.pump import SocketPump
 
@@ -64,6 +65,7 @@ class Worker:
         identity: str = "",
         heartbeat_ms: int = machine.HEARTBEAT_MS,
         memory: ReplyMemory | None = None,
+        keys: ClientKeys | None = None,
         trace: TraceLine | None = None,
     ) -> None:
         if isinstance(nodes, str) or not nodes:
@@ -77,6 +79,7 @@ class Worker:
         self._concurrency = concurrency
         self._identity = identity
         self.heartbeat_ms = heartbeat_ms
+        self.keys = keys
         self.trace = trace
         self._handlers: dict[str, Handler] = {}
         self._slots: list[_Slot] = []
@@ -270,7 +273,7 @@ class _Slot:
 
     def _connect(self, number: int) -> None:
         self._endpoint = self._worker.nodes[number % len(self._worker.nodes)]
-        socket = connect_dealer(self._endpoint, identity=self._identity)
+        socket = connect_dealer(self._endpoint, identity=self._identity, keys=self._worker.keys)
         self._pump = SocketPump(socket, self._on_message, trace=trace_lines(self._worker.trace))
         self._pump.start()
 

@@ -1,0 +1,44 @@
+"""What is known of some jobs beside their index entries: one object, shared by the fold and the lifecycle.
+
+Most jobs have no note at all, so a note costs memory only where there is something to say.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from core.pure.jobs import SettingMeta
+
+
+class Ending(NamedTuple):
+    """The state a job will be in once the record on its way is durable."""
+
+    state: int
+    reason: str = ""
+
+
+class Binding(NamedTuple):
+    """An idempotency key that a stored request asked for."""
+
+    job: bytes
+    fingerprint: bytes
+    expires_ms: int
+
+
+class Notes:
+    """Keyed by the job, or the setting. Filled by :class:`core.pure.fold.Fold`, then kept by the lifecycle."""
+
+    def __init__(self) -> None:
+        self.reasons: dict[bytes, str] = {}  # last error, of failed jobs
+        self.expiries: dict[bytes, int] = {}  # wall ms, of jobs that were never started and may expire
+        self.progress: dict[bytes, bytes] = {}  # last PARTIAL, of jobs that have not ended
+        self.endings: dict[bytes, Ending] = {}  # of jobs with an end (or a retry) on its way to the disk
+        self.settings: dict[bytes, SettingMeta] = {}
+        self.asked: dict[bytes, Binding] = {}  # while opening: keys asked for by requests still there
+
+    def forget(self, key: bytes) -> None:
+        """The job is gone."""
+        self.reasons.pop(key, None)
+        self.expiries.pop(key, None)
+        self.progress.pop(key, None)
+        self.endings.pop(key, None)

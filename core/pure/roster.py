@@ -1,0 +1,86 @@
+"""Ids in order, for walks in either direction that can stop and go on: eight bytes per id.
+
+An id begins with the time it was made, so a new one nearly always goes to the end. Blocks keep an insertion
+or a removal anywhere else at a few hundred bytes moved, however many ids there are.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from itertools import islice
+from typing import Final
+
+BLOCK_COUNT: Final = 512
+
+
+class Roster:
+    """A sorted set of ids. Adding at the end is O(1), everything else O(log n) and a block.
+
+    A walk is resumed with the last id it gave: it neither repeats nor skips an id that was there all the time.
+    """
+
+    __slots__ = ("_blocks", "_lows")
+
+    def __init__(self) -> None:
+        self._blocks: list[list[bytes]] = []
+        self._lows: list[bytes] = []  # no id of block n is below low n, none of the block before is above
+
+    def __len__(self) -> int:
+        return sum(map(len, self._blocks))
+
+    def add(self, key: bytes) -> None:
+        """``key`` is in; adding it twice is a mistake of the caller."""
+        blocks = self._blocks
+        if not blocks or (key > blocks[-1][-1] and len(blocks[-1]) >= BLOCK_COUNT):
+            blocks.append([key])
+            self._lows.append(key)
+        elif key > blocks[-1][-1]:
+            blocks[-1].append(key)
+        else:
+            self._insert(key)
+
+    def _insert(self, key: bytes) -> None:
+        at = max(0, bisect_right(self._lows, key) - 1)
+        block = self._blocks[at]
+        insort(block, key)
+        self._lows[at] = min(self._lows[at], key)
+        if len(block) > 2 * BLOCK_COUNT:
+            self._blocks.insert(at + 1, block[BLOCK_COUNT:])
+            self._lows.insert(at + 1, block[BLOCK_COUNT])
+            del block[BLOCK_COUNT:]
+
+    def discard(self, key: bytes) -> None:
+        """``key`` is out, if it was in."""
+        at = bisect_right(self._lows, key) - 1
+        if at < 0:
+            return
+        block = self._blocks[at]
+        place = bisect_left(block, key)
+        if place == len(block) or block[place] != key:
+            return
+        del block[place]
+        if not block:
+            del self._blocks[at], self._lows[at]
+
+    def before(self, key: bytes, limit: int) -> list[bytes]:
+        """At most ``limit`` ids below ``key``, newest first; an empty key is above all."""
+        found: list[bytes] = []
+        at = bisect_left(self._lows, key) - 1 if key else len(self._blocks) - 1
+        while at >= 0 and len(found) < limit:
+            block = self._blocks[at]
+            end = bisect_left(block, key) if key else len(block)
+            start = max(0, end - (limit - len(found)))
+            found += block[start:end][::-1]
+            at -= 1
+        return found
+
+    def after(self, key: bytes, limit: int) -> list[bytes]:
+        """At most ``limit`` ids above ``key``, oldest first; an empty key is below all."""
+        found: list[bytes] = []
+        at = max(0, bisect_right(self._lows, key) - 1)
+        for block in islice(self._blocks, at, None):
+            start = bisect_right(block, key)
+            found += block[start : start + limit - len(found)]
+            if len(found) >= limit:
+                break
+        return found

@@ -1,0 +1,195 @@
+"""The bound socket of a broker and all that stands beside it: limits, CURVE, kept answers, the guard.
+
+The shell behind it sees messages of admitted peers only, and sends without a thought about who is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import zmq
+
+from core.pure.allow import Admission
+from core.pure.jobs import Now
+from core.pure.keeping import Keeping, KeepLimits
+from core.shell.clock import Clock
+from core.shell.curve import Authenticator, load_server
+from core.shell.guard import Guard
+from core.shell.pump import SocketPump
+from core.shell.sockets import bind_router, trace_received
+
+REFRESH_S: Final = 1.0
+
+OnMessage = Callable[[list[bytes]], None]
+OnGone = Callable[[bytes, Now], None]
+
+
+class Door:
+    """Opened once with :meth:`open`; then ``on_message`` is given each message and :meth:`send` takes any.
+
+    ``on_gone`` is told the identity of a peer that a message could not reach, unless the message is an
+    answer that is kept for it; ``on_refused`` that of a peer whose message was not admitted. ``curve`` is
+    the folder with the broker's keys and its allow-list.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        on_message: OnMessage,
+        on_gone: OnGone,
+        on_refused: OnGone,
+        after_batch: Callable[[], None],
+        *,
+        message_max_bytes: int,
+        frames_max: int,
+        curve: Path | None = None,
+        keep: KeepLimits | None = None,
+        accounted_bytes: Callable[[], int] = int,
+        trace: Callable[[str], None] | None = None,
+    ) -> None:
+        self.keeping = Keeping(keep)
+        self._clock = clock
+        self._on_message = on_message
+        self._on_gone = on_gone
+        self._on_refused = on_refused
+        self._after_batch = after_batch
+        self._message_max = message_max_bytes
+        self._frames_max = frames_max
+        self._trace = trace
+        self._accounted = accounted_bytes
+        self._waits_for = self.keeping.waits_for
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._curve = curve
+        self._authenticator: Authenticator | None = None
+        self._secret = b""
+        if curve is not None:  # before anything binds: whoever comes first is asked for its key
+            self._secret = load_server(curve)
+            self._authenticator = Authenticator(self._context, curve)
+        self._pump: SocketPump | None = None
+        self._guard: Guard | None = None
+        self._refresh: asyncio.TimerHandle | None = None
+
+    @property
+    def admission(self) -> Admission | None:
+        """Who may do what; None without CURVE, when everybody may do everything."""
+        return self._authenticator.admission if self._authenticator is not None else None
+
+    def open(self, endpoint: str) -> str:
+        """Serve at ``endpoint``; returns the one that is bound. zmq.ZMQError if it is taken."""
+        try:
+            socket, bound = bind_router(
+                self._context, endpoint, message_max_bytes=self._message_max, secret_key=self._secret
+            )
+        except BaseException:
+            self.close()
+            raise
+        self._pump = SocketPump(
+            socket,
+            self._receive,
+            on_unreachable=self._unreachable,
+            after_batch=self._after_batch,
+            frames_max=self._frames_max,
+            admit=self._admit if self._authenticator is not None else None,
+            trace=trace_received(self._trace),
+        )
+        self._pump.start()
+        port = bound.rpartition(":")[2]
+        self._guard = Guard(int(port) if port.isdecimal() else 0, self._accounted_bytes)
+        self._guard.start()
+        if self._authenticator is not None:
+            self._start_refreshing()
+        return bound
+
+    def close(self) -> None:
+        """The socket is closed; answers already given are sent for up to a second."""
+        if self._refresh is not None:
+            self._refresh.cancel()
+        if self._guard is not None:
+            self._guard.close()
+        if self._pump is not None:
+            self._pump.close()
+        if self._authenticator is not None:
+            self._authenticator.close()
+        self._context.term()  # harmless the second time
+
+    def send(self, frames: Sequence[bytes]) -> None:
+        """The broker's Outbox: to the peer, or behind what is kept for it already."""
+        if self._waits_for(frames[0]) and self.keeping.behind(frames, self._clock.now()):
+            return
+        assert self._pump is not None, "nothing is sent before open()"
+        self._pump.send(frames)
+
+    def expire(self, now: Now) -> None:
+        """Drop what has been kept too long."""
+        self.keeping.expire(now)
+
+    def next_deadline(self) -> int | None:
+        """When :meth:`expire` has something to do."""
+        return self.keeping.next_deadline()
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What was kept, dropped, refused and ended here."""
+        assert self._pump is not None, "nobody asks before open()"
+        assert self._guard is not None, "nobody asks before open()"
+        counters = {
+            **self.keeping.counters,
+            "sends_dropped": self._pump.dropped_count,
+            "listener_shut": self._guard.shut_count,
+            "connections_ended": self._guard.ended_count,
+        }
+        if self._authenticator is not None:
+            admission = self._authenticator.admission
+            counters["connections_refused"] = self._authenticator.connections_refused
+            counters["messages_of_unknown_keys"] = admission.refused_count
+            counters["identities_stolen"] = admission.stolen_count
+        return counters
+
+    def _receive(self, frames: list[bytes]) -> None:
+        if self._waits_for(frames[0]):
+            self._deliver(frames[0])
+        self._on_message(frames)
+
+    def _admit(self, frame: zmq.Frame, frames: list[bytes]) -> bool:
+        assert self._authenticator is not None, "only with CURVE"
+        if self._authenticator.admit(frame, frames):
+            return True
+        self._on_refused(frames[0], self._clock.now())
+        return False
+
+    def _deliver(self, identity: bytes) -> None:
+        assert self._pump is not None, "messages come from the pump"
+        for frames in self.keeping.take(identity):
+            self._pump.send(frames)
+
+    def _unreachable(self, frames: list[bytes]) -> None:
+        now = self._clock.now()
+        if not self.keeping.failed(frames, now):
+            self._on_gone(frames[0], now)
+        self._after_batch()
+
+    def _accounted_bytes(self) -> int:
+        queued = self._pump.queued_bytes if self._pump is not None else 0
+        return self._accounted() + queued + self.keeping.kept_bytes
+
+    # -- the allow-list, read again when it changes and on SIGHUP
+
+    def _start_refreshing(self) -> None:
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(ValueError, RuntimeError):  # not in the main thread: the timer is enough
+            loop.add_signal_handler(signal.SIGHUP, self._read_again)
+        self._refresh = loop.call_later(REFRESH_S, self._on_refresh)
+
+    def _read_again(self) -> None:
+        assert self._authenticator is not None, "only with CURVE"
+        self._authenticator.refresh(always=True)
+
+    def _on_refresh(self) -> None:
+        assert self._authenticator is not None, "only with CURVE"
+        self._authenticator.refresh()
+        self._refresh = asyncio.get_running_loop().call_later(REFRESH_S, self._on_refresh)

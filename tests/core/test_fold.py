@@ -1,0 +1,120 @@
+"""What a job's records say about it after a restart."""
+
+import msgspec
+import pytest
+
+from core.pure.fold import Fold
+from core.pure.jobs import (
+    AttemptMeta,
+    CloseMeta,
+    Job,
+    KeyMeta,
+    Kind,
+    Outcome,
+    ReplyMeta,
+    RequestMeta,
+    State,
+    StateMeta,
+    encode_meta,
+)
+
+KEY = b"k" * 16
+REQUEST = (Kind.REQUEST, RequestMeta(b"wordcount", 1_000, priority=2))
+LATER = (Kind.REQUEST, RequestMeta(b"wordcount", 1_000, not_before_ms=9_000))
+STARTED = (Kind.ATTEMPT, AttemptMeta(Outcome.STARTED, 3, 2_000))
+PROGRESS = (Kind.ATTEMPT, AttemptMeta(Outcome.PROGRESS, 3, 2_500))
+FAILED = (Kind.ATTEMPT, AttemptMeta(Outcome.FAILED, 3, 3_000, "no", due_ms=5_000))
+LOST = (Kind.ATTEMPT, AttemptMeta(Outcome.FAILED, 3, 3_000, "gone"))
+DEAD = (Kind.ATTEMPT, AttemptMeta(Outcome.DEAD, 3, 3_000, "too often"))
+RETRIED = (Kind.ATTEMPT, AttemptMeta(Outcome.RETRIED, 0, 4_000))
+REPLY = (Kind.REPLY, ReplyMeta(6_000, 3))
+CANCEL = (Kind.CANCEL, CloseMeta(6_000))
+
+
+def folded(*records: tuple[Kind, msgspec.Struct], fold: Fold | None = None) -> Job:
+    """A job after these records."""
+    fold = fold or Fold()
+    job = fold.new(records[0][0], KEY)
+    for sequence, (kind, meta) in enumerate(records):
+        fold.fold(job, kind, encode_meta(meta), sequence)
+    return job
+
+
+@pytest.mark.parametrize("kind", [Kind.REQUEST, Kind.ATTEMPT, Kind.JOB, Kind.KEY])
+def test_bytes_that_are_no_meta_raise(kind: Kind) -> None:
+    """A meta of another shape is an error, not a job in a strange state."""
+    with pytest.raises(msgspec.MsgspecError):
+        Fold().fold(Job(KEY), kind, b"\x93\x01", 1)
+
+
+@pytest.mark.parametrize(
+    ("records", "state", "attempt", "due_ms"),
+    [
+        ((REQUEST,), State.QUEUED, 0, 0),
+        ((LATER,), State.SCHEDULED, 0, 9_000),
+        ((REQUEST, STARTED), State.RUNNING, 3, 0),
+        ((REQUEST, STARTED, PROGRESS), State.RUNNING, 3, 0),
+        ((REQUEST, STARTED, FAILED), State.SCHEDULED, 3, 5_000),
+        ((REQUEST, STARTED, LOST), State.QUEUED, 3, 0),
+        ((REQUEST, STARTED, FAILED, STARTED), State.RUNNING, 3, 0),
+        ((REQUEST, STARTED, DEAD), State.FAILED, 3, 0),
+        ((REQUEST, STARTED, DEAD, RETRIED), State.QUEUED, 0, 0),
+        ((REQUEST, STARTED, REPLY), State.SUCCEEDED, 3, 0),
+        ((REQUEST, STARTED, REPLY, FAILED), State.SUCCEEDED, 3, 0),
+        ((REQUEST, RETRIED), State.QUEUED, 0, 0),
+        ((REQUEST, CANCEL, STARTED), State.CANCELLED, 0, 0),
+    ],
+)
+def test_records_say_where_a_job_stands(
+    records: tuple[tuple[Kind, msgspec.Struct], ...], state: State, attempt: int, due_ms: int
+) -> None:
+    """Each history of records has one state, attempt and due time."""
+    job = folded(*records)
+    assert (job.state, job.attempt, job.due_ms) == (state, attempt, due_ms)
+
+
+def test_the_last_error_of_a_dead_letter_is_kept() -> None:
+    """It is there until somebody puts the job back."""
+    fold = Fold()
+    folded(REQUEST, STARTED, DEAD, fold=fold)
+    assert fold.reasons == {KEY: "too often"}
+    folded(REQUEST, STARTED, DEAD, RETRIED, fold=fold)
+    assert fold.reasons == {}
+
+
+def test_equal_service_names_are_one_object() -> None:
+    """A million jobs of one service keep one name in memory."""
+    fold = Fold()
+    first, second = folded(REQUEST, fold=fold), folded(REQUEST, fold=fold)
+    assert first.service == b"wordcount"
+    assert first.service is second.service
+
+
+def test_keys_and_settings_are_no_jobs() -> None:
+    """Their entries are BINDING, and a key knows when it expires."""
+    key = folded((Kind.KEY, KeyMeta(b"j" * 16, b"f", 7_000)))
+    assert (key.state, key.due_ms) == (State.BINDING, 7_000)
+    assert Fold().new(Kind.SETTING, KEY).state == State.BINDING
+
+
+@pytest.mark.parametrize(
+    "records", [(REQUEST,), (LATER,), (REQUEST, STARTED), (REQUEST, STARTED, DEAD), (REQUEST, CANCEL)]
+)
+def test_a_relocated_job_stands_where_it_stood(records: tuple[tuple[Kind, msgspec.Struct], ...]) -> None:
+    """The request's meta and the snapshot restore what all the records before did."""
+    fold, again = Fold(), Fold()
+    job = folded(*records, fold=fold)
+    moved = again.new(Kind.REQUEST, KEY)
+    again.fold(moved, Kind.REQUEST, encode_meta(records[0][1]), 1)
+    again.fold(moved, Kind.JOB, fold.snapshot(job), 1)
+    assert moved.state == job.state
+    assert (moved.attempt, moved.due_ms, moved.priority) == (job.attempt, job.due_ms, job.priority)
+    assert again.reasons == fold.reasons
+
+
+def test_a_reply_is_newer_than_a_relocated_state() -> None:
+    """A job relocated over a reply that is already known has succeeded."""
+    job = folded(REQUEST, STARTED)
+    job.reply_at = 5_000
+    Fold().fold(job, Kind.JOB, encode_meta(StateMeta(State.RUNNING, 3, 0)), 1)
+    assert job.state == State.SUCCEEDED
