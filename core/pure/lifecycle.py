@@ -17,6 +17,8 @@ from typing import Final
 
 import msgspec
 
+from core.errors import JournalFullError
+from core.pure.events import EventLog, Step
 from core.pure.jobs import (
     DEFAULT_ATTEMPTS_MAX,
     AttemptMeta,
@@ -30,22 +32,68 @@ from core.pure.jobs import (
     State,
     encode_meta,
 )
-from core.pure.ports import Abandon, Advance, Answer, Port, Wake
-from core.pure.queues import ServiceQueue
+from core.pure.keys import Keys
+from core.pure.notes import Ending, Notes
+from core.pure.owners import Owners
+from core.pure.pauses import Pauses
+from core.pure.ports import Abandon, Advance, Effect, Port
+from core.pure.progress import Progress
+from core.pure.retention import ENDED, Retention
+from core.pure.roster import Roster
+from core.pure.shelf import Shelf
 from core.pure.timers import Timer, Timers
 
 REASON_MAX_CHARS: Final = 1_000
 WAITING: Final = (State.QUEUED, State.SCHEDULED)
+DAY_MS: Final = 24 * 3_600_000
+EXPIRED: Final = "expired: it was not started in time"
+COUNTERS: Final = (
+    "jobs_accepted",
+    "jobs_dispatched",
+    "jobs_succeeded",
+    "jobs_failed",
+    "jobs_expired",
+    "jobs_cancelled",
+    "jobs_retried",
+    "jobs_closed",
+    "jobs_retention_ended",
+    "attempts_failed",
+    "attempts_timed_out",
+    "replies_late",
+    "replies_late_taken",
+    "replies_too_large",
+    "requests_damaged",
+)
+
+
+class ServiceLimits(msgspec.Struct, frozen=True):
+    """What a service has instead of the node's defaults; -1: the default."""
+
+    attempt_timeout_ms: int = -1
+    attempts_max: int = -1
 
 
 class LifeLimits(msgspec.Struct, frozen=True):
-    """What bounds the life of a job unless the job itself says otherwise."""
+    """What bounds the life of a job unless the job itself, or its service, says otherwise."""
 
     attempt_timeout_ms: int = 30 * 60_000
-    attempts_max: int = DEFAULT_ATTEMPTS_MAX
+    attempts_max: int = DEFAULT_ATTEMPTS_MAX  # 0: for ever
     backoff_first_ms: int = 1_000
     backoff_max_ms: int = 5 * 60_000
     reply_max_bytes: int = 8 * 1024 * 1024
+    retention_ms: int = 7 * DAY_MS  # of replies and cancelled jobs; 0: until closed
+    dead_letter_retention_ms: int = 30 * DAY_MS
+    services: dict[bytes, ServiceLimits] = {}
+
+    def of_service(self, service: bytes) -> tuple[int, int]:
+        """(attempt timeout in ms, attempts at most) of a job that asks for neither."""
+        own = self.services.get(service) if self.services else None
+        if own is None:
+            return self.attempt_timeout_ms, self.attempts_max
+        return (
+            self.attempt_timeout_ms if own.attempt_timeout_ms < 0 else own.attempt_timeout_ms,
+            self.attempts_max if own.attempts_max < 0 else own.attempts_max,
+        )
 
 
 class Running:
@@ -80,77 +128,110 @@ class Lifecycle:
         index: Mapping[bytes, Job],
         port: Port,
         limits: LifeLimits,
+        events: EventLog,
+        keys: Keys,
         ended: Callable[[Job, Now], None],
     ) -> None:
         self._index = index
         self._port = port
         self._limits = limits
+        self._events = events
+        self._keys = keys
         self._ended = ended
         self._running: dict[bytes, Running] = {}
         self._attempt_timers: Timers[Running] = Timers()
         self._due_timers: Timers[Job] = Timers()
         self._due: dict[bytes, Timer[Job]] = {}
-        self.queues: dict[bytes, ServiceQueue] = {}
-        self.reasons: dict[bytes, str] = {}
-        self.counters: dict[str, int] = dict.fromkeys(
-            (
-                "jobs_accepted",
-                "jobs_dispatched",
-                "jobs_succeeded",
-                "jobs_failed",
-                "jobs_closed",
-                "attempts_failed",
-                "attempts_timed_out",
-                "replies_late",
-                "replies_late_taken",
-                "replies_too_large",
-                "requests_damaged",
-            ),
-            0,
-        )
+        self._expiry_timers: Timers[Job] = Timers()
+        self.notes = Notes()
+        self.roster = Roster()
+        self.owners = Owners()
+        self.shelf = Shelf(port)
+        self.queues = self.shelf.queues
+        self.pauses = Pauses(port, events, self.shelf.queue)
+        self.retention = Retention(index, self.roster, self.keep_until, self._close_kept)
+        self._progress = Progress(port, events)
+        self.counters: dict[str, int] = dict.fromkeys(COUNTERS, 0)
 
     # -- start
 
-    def restore(self, jobs: Iterable[Job], reasons: Mapping[bytes, str], now: Now) -> None:
+    def restore(self, jobs: Iterable[Job], notes: Notes, now: Now) -> None:
         """Take over the jobs found in the journal, in acceptance order.
 
         A job that ran when the node ended is queued again in its place; its attempt stays counted.
         """
-        self.reasons.update(reasons)
+        self.notes = notes
+        bindings: list[Job] = []
         for job in jobs:
             if job.state == State.BINDING:
+                if job.key not in notes.settings:
+                    bindings.append(job)
                 continue
-            queue = self.queue(job.service)
-            job.service = queue.name
-            state = job.state
-            if state == State.RUNNING:
-                state = State.QUEUED
-            if state == State.SCHEDULED and job.due_ms <= now.wall_ms:
-                state = State.QUEUED
-            job.state = state
-            queue.counts[state] += 1
-            if state == State.QUEUED:
-                queue.push(job)
-            elif state == State.SCHEDULED:
-                self._arm_due(job, now)
+            self._restore_job(job, now)
+        self.pauses.restore(self._index, notes.settings)
+        self._keys.restore(bindings, notes, now)
+        for key in notes.reasons.keys() - self._index.keys():
+            del notes.reasons[key]
+
+    def _restore_job(self, job: Job, now: Now) -> None:
+        queue = self.shelf.queue(job.service)
+        job.service = queue.name
+        job.owner = self.owners.opened(job.owner)
+        queue.roster.add(job.key)
+        self.roster.add(job.key)
+        state = job.state
+        if state == State.RUNNING or (state == State.SCHEDULED and job.due_ms <= now.wall_ms):
+            state = job.state = State.QUEUED
+        queue.counts[state] += 1
+        if state == State.QUEUED:
+            queue.push(job)
+        elif state == State.SCHEDULED:
+            self._arm_due(job, now)
+        else:
+            job.due_ms = job.due_ms or now.wall_ms
+            self.retention.ended(job, now)
+            return
+        self._arm_expiry(job, now)
 
     # -- acceptance
 
-    def accept(self, key: bytes, meta: RequestMeta, frames: Sequence[bytes], answer: Answer, now: Now) -> Job:
-        """Write the request; ``answer`` leaves and the job may run once it is durable. JournalFullError."""
-        job = Job(key)
-        queue = self.queue(meta.service)
-        job.service = queue.name
-        job.priority = meta.priority
-        job.due_ms = meta.not_before_ms
+    def accept(
+        self, key: bytes, meta: RequestMeta, frames: Sequence[bytes], answers: tuple[Effect, ...], now: Now
+    ) -> Job:
+        """Write the request, and its idempotency key; ``answers`` leave, and the job may run, once durable.
+
+        JournalFullError: a request that was written before its key found no room is closed again.
+        """
+        queue = self.shelf.queue(meta.service)
+        job = Job(
+            key, service=queue.name, priority=meta.priority, due_ms=meta.not_before_ms,
+            retention_ms=meta.retention_ms, owner=meta.owner,
+        )  # fmt: skip
         state = State.SCHEDULED if meta.not_before_ms > now.wall_ms else State.QUEUED
+        after_sync = (*answers, Advance(job, state))
         try:
-            self._port.append(Kind.REQUEST, job, encode_meta(meta), frames, (answer, Advance(job, state)))
+            number = self._port.append(
+                Kind.REQUEST, job, encode_meta(meta), frames, () if meta.idempotency else after_sync
+            )
         except BaseException:
-            self._forget_if_idle(queue)
+            self.shelf.maybe_rest(queue, now)
             raise
         queue.counts[State.ACCEPTING] += 1
+        queue.accepted.hit(now.mono_ms)
+        queue.roster.add(key)
+        self.roster.add(key)
         self.counters["jobs_accepted"] += 1
+        self._events.add(number, Step.ACCEPTED, job, now.wall_ms)
+        if meta.owner:
+            job.owner = self.owners.opened(meta.owner)
+        if meta.expires_ms:
+            self.notes.expiries[key] = meta.expires_ms
+        if meta.idempotency:
+            try:
+                self._keys.bind_job(job, meta, after_sync, now)
+            except JournalFullError:
+                self.close(job, (), now)
+                raise
         return job
 
     def advance(self, step: Advance, now: Now) -> None:
@@ -159,27 +240,48 @@ class Lifecycle:
         if job.state == State.CLOSING and state != State.CLOSING:
             return
         if state == State.QUEUED:
-            self._enqueue(job)
+            if job.state == State.ACCEPTING:
+                self._arm_expiry(job, now)
+                self._enqueue(job)
+            elif job.state == State.FAILED:
+                self._retried(job)
         elif state == State.SCHEDULED:
-            self._move(job, State.SCHEDULED)
-            self._arm_due(job, now)
+            if job.state == State.ACCEPTING:
+                self._move(job, State.SCHEDULED)
+                self._arm_expiry(job, now)
+                self._arm_due(job, now)
+        elif job.state == State.BINDING:
+            queue = self.pauses.resumed(job.service)
+            if queue is not None:
+                self.shelf.maybe_rest(queue, now)
         else:
-            self._end(job, state, step.detail, now)
+            self._end(job, state, now)
 
-    def _end(self, job: Job, state: int, detail: str, now: Now) -> None:
-        queue = self.queues[job.service]
+    def _end(self, job: Job, state: int, now: Now) -> None:
+        queue, notes = self.queues[job.service], self.notes
         if state == State.CLOSING:
             queue.counts[State.CLOSING] -= 1
-            self.reasons.pop(job.key, None)
+            queue.roster.discard(job.key)
+            self.roster.discard(job.key)
+            self.owners.closed(job.owner)
+            notes.forget(job.key)
             self.counters["jobs_closed"] += 1
-            self._forget_if_idle(queue)
+            self.shelf.maybe_rest(queue, now)
         else:
             self._move(job, state)
-            if state == State.FAILED:
-                self.reasons[job.key] = detail
+            ending = notes.endings.pop(job.key, None)
+            notes.progress.pop(job.key, None)
+            notes.expiries.pop(job.key, None)
+            if state == State.SUCCEEDED:
+                queue.succeeded.hit(now.mono_ms)
+                self.counters["jobs_succeeded"] += 1
+            elif state == State.FAILED:
+                assert ending is not None, "a job fails for a reason"
+                notes.reasons[job.key] = ending.reason
                 self.counters["jobs_failed"] += 1
             else:
-                self.counters["jobs_succeeded"] += 1
+                self.counters["jobs_cancelled"] += 1
+            self.retention.ended(job, now)
         self._ended(job, now)
 
     # -- work
@@ -191,24 +293,32 @@ class Lifecycle:
         without this attempt being counted, which at-least-once allows.
         """
         queue = self.queues.get(service)
-        job = queue.pop() if queue is not None else None
+        job = queue.pop() if queue is not None and not queue.paused else None
         if job is None:
             return None
         job.attempt += 1
+        if self.notes.expiries:
+            self.notes.expiries.pop(job.key, None)
         self._move(job, State.RUNNING)
         self._running[job.key] = Running(job, worker, self._limits.attempts_max)
         self.counters["jobs_dispatched"] += 1
         meta = AttemptMeta(Outcome.STARTED, job.attempt, now.wall_ms, worker=worker)
-        self._port.append(Kind.ATTEMPT, job, encode_meta(meta), (), ())
+        number = self._port.append(Kind.ATTEMPT, job, encode_meta(meta), (), ())
+        self._events.add(number, Step.STARTED, job, now.wall_ms)
         return job
 
     def started(self, job: Job, meta: RequestMeta, now: Now) -> None:
         """The attempt is on its way with the limits its request asked for."""
         running = self._running[job.key]
-        if meta.attempts_max >= 0:
-            running.attempts_max = meta.attempts_max
-        timeout_ms = meta.timeout_ms or self._limits.attempt_timeout_ms
-        running.timer = self._attempt_timers.arm(now.mono_ms + timeout_ms, running)
+        timeout_ms, attempts_max = self._limits.of_service(job.service)
+        running.attempts_max = meta.attempts_max if meta.attempts_max >= 0 else attempts_max
+        running.timer = self._attempt_timers.arm(now.mono_ms + (meta.timeout_ms or timeout_ms), running)
+
+    def progress(self, key: bytes, attempt: int, frames: Sequence[bytes], now: Now) -> None:
+        """The worker of the current attempt sent a PARTIAL; of any other it is dropped."""
+        running = self._running.get(key)
+        if running is not None and running.attempt == attempt:
+            self._progress.report(running.job, frames, self.notes, now)
 
     def done(self, key: bytes, attempt: int, frames: Sequence[bytes], now: Now) -> None:
         """A worker replied. The first valid reply of the current attempt is stored, and no other.
@@ -234,8 +344,12 @@ class Lifecycle:
             self._bury(job, attempt, reason, now)
             return
         self._move(job, State.ENDING)
+        job.due_ms = now.wall_ms
         meta = ReplyMeta(now.wall_ms, attempt, sizes if len(sizes) != 1 else ())
-        self._port.append(Kind.REPLY, job, encode_meta(meta), frames, (Advance(job, State.SUCCEEDED),))
+        number = self._port.append(
+            Kind.REPLY, job, encode_meta(meta), frames, (Advance(job, State.SUCCEEDED),)
+        )
+        self._events.add(number, Step.SUCCEEDED, job, now.wall_ms)
 
     def lost(self, key: bytes, attempt: int, reason: str, now: Now, *, stated: bool = False) -> None:
         """The attempt failed: its worker is gone, or (``stated``) said that it could not do it.
@@ -249,6 +363,7 @@ class Lifecycle:
         self._stop_running(key)
         job = running.job
         self.counters["attempts_failed"] += 1
+        self.queues[job.service].failed.hit(now.mono_ms)
         reason = reason[:REASON_MAX_CHARS]
         if running.attempts_max and job.attempt >= running.attempts_max:
             self._bury(job, attempt, reason, now)
@@ -256,7 +371,8 @@ class Lifecycle:
         delay_ms = backoff_ms(key, attempt, self._limits) if stated or attempt > 1 else 0
         job.due_ms = now.wall_ms + delay_ms if delay_ms else 0
         meta = AttemptMeta(Outcome.FAILED, attempt, now.wall_ms, reason, job.due_ms, running.worker)
-        self._port.append(Kind.ATTEMPT, job, encode_meta(meta), (), ())
+        number = self._port.append(Kind.ATTEMPT, job, encode_meta(meta), (), ())
+        self._events.add(number, Step.RETRYING, job, now.wall_ms, reason)
         if delay_ms:
             self._move(job, State.SCHEDULED)
             self._arm_due(job, now)
@@ -270,71 +386,107 @@ class Lifecycle:
         self._bury(job, job.attempt, f"its request cannot be read: {where}", now)
 
     def _bury(self, job: Job, attempt: int, reason: str, now: Now) -> None:
-        self._move(job, State.ENDING)
+        if job.state != State.ENDING:
+            self._move(job, State.ENDING)
+        job.due_ms = now.wall_ms
+        self.notes.endings[job.key] = Ending(State.FAILED, reason)
         meta = AttemptMeta(Outcome.DEAD, attempt, now.wall_ms, reason)
-        self._port.append(Kind.ATTEMPT, job, encode_meta(meta), (), (Advance(job, State.FAILED, reason),))
+        number = self._port.append(Kind.ATTEMPT, job, encode_meta(meta), (), (Advance(job, State.FAILED),))
+        self._events.add(number, Step.FAILED, job, now.wall_ms, reason)
 
-    # -- closing
+    # -- by hand
 
-    def close(self, job: Job, answer: Answer, now: Now, *, cause: str = "client") -> None:
-        """Write the close; ``answer`` leaves once it is durable. Not for a job that is CLOSING already."""
-        if job.state == State.RUNNING:
-            self._stop_running(job.key)
-            self._move(job, State.CLOSING)
-        elif job.state in WAITING:
-            self._leave_waiting(job, State.CLOSING)
-        else:
-            self._move(job, State.CLOSING)
-        self._port.append(
-            Kind.CLOSE,
-            job,
-            encode_meta(CloseMeta(now.wall_ms, cause)),
-            (),
-            (answer, Advance(job, State.CLOSING)),
+    def retry(self, job: Job, answer: Effect, now: Now) -> None:
+        """A FAILED job is put back, with attempts anew and no expiry; ``answer`` leaves once it is durable."""
+        assert job.state == State.FAILED, "only a dead letter is retried"
+        self.notes.endings[job.key] = Ending(State.QUEUED)
+        meta = AttemptMeta(Outcome.RETRIED, 0, now.wall_ms)
+        after_sync = (Advance(job, State.QUEUED), answer)
+        number = self._port.append(Kind.ATTEMPT, job, encode_meta(meta), (), after_sync)
+        self._events.add(number, Step.RETRIED, job, now.wall_ms)
+
+    def _retried(self, job: Job) -> None:
+        job.attempt = job.due_ms = 0
+        self.notes.forget(job.key)
+        self.counters["jobs_retried"] += 1
+        self._enqueue(job)
+
+    def cancel(self, job: Job, answer: Effect, now: Now) -> None:
+        """A job that has not ended will not run (again); ``answer`` leaves once that is durable."""
+        self._withdraw(job, State.ENDING)
+        job.due_ms = now.wall_ms
+        self.notes.endings[job.key] = Ending(State.CANCELLED)
+        after_sync = (Advance(job, State.CANCELLED), answer)
+        number = self._port.append(
+            Kind.CANCEL, job, encode_meta(CloseMeta(now.wall_ms)), (), after_sync
         )
+        self._events.add(number, Step.CANCELLED, job, now.wall_ms)
+
+    def close(self, job: Job, answers: tuple[Effect, ...], now: Now, *, cause: str = "client") -> None:
+        """Write the close; ``answers`` leave once it is durable. Not for a job that is CLOSING already."""
+        self._withdraw(job, State.CLOSING)
+        after_sync = (*answers, Advance(job, State.CLOSING))
+        number = self._port.append(
+            Kind.CLOSE, job, encode_meta(CloseMeta(now.wall_ms, cause)), (), after_sync
+        )
+        self._events.add(number, Step.CLOSED, job, now.wall_ms, cause)
+
+    def _close_kept(self, job: Job, now: Now) -> None:
+        self.counters["jobs_retention_ended"] += 1
+        self.close(job, (), now, cause="retention")
+
+    def _withdraw(self, job: Job, state: int) -> None:
+        """Whatever the job was doing or waiting for is over; a running attempt is abandoned."""
+        if job.state == State.RUNNING:
+            self._port.perform(Abandon(job, job.attempt))
+            self._stop_running(job.key)
+            self._move(job, state)
+        elif job.state in WAITING:
+            self._leave_waiting(job, state)
+        else:
+            self._move(job, state)
+
+    def keep_until(self, job: Job) -> int:
+        """When the retention of an ended job is over, wall ms; 0: it is kept until closed, or has not ended."""
+        if job.state not in ENDED:
+            return 0
+        limits = self._limits
+        default_ms = limits.dead_letter_retention_ms if job.state == State.FAILED else limits.retention_ms
+        retention_ms = job.retention_ms or default_ms
+        return job.due_ms + retention_ms if retention_ms else 0
 
     # -- time
 
     def on_tick(self, now: Now) -> None:
-        """Time out attempts and queue what has become due."""
+        """Time out attempts, queue what has become due, give up what expired, close what was kept enough."""
         while (running := self._attempt_timers.pop_due(now.mono_ms)) is not None:
             self.counters["attempts_timed_out"] += 1
             self._port.perform(Abandon(running.job, running.attempt))
             key = running.job.key
             self.lost(key, running.attempt, "the attempt timed out", now, stated=True)
+        while (job := self._expiry_timers.pop_due(now.mono_ms)) is not None:
+            if job.state in WAITING and job.key in self.notes.expiries:
+                self._leave_waiting(job, State.ENDING)
+                self.counters["jobs_expired"] += 1
+                self._bury(job, job.attempt, EXPIRED, now)
         while (job := self._due_timers.pop_due(now.mono_ms)) is not None:
             del self._due[job.key]
             self._enqueue(job)
+        self.retention.on_tick(now)
+        self.shelf.on_tick(now)
 
     def next_deadline(self) -> int | None:
         """Monotonic milliseconds of the next :meth:`on_tick`, or None."""
-        first, second = self._attempt_timers.next_deadline(), self._due_timers.next_deadline()
-        if first is None or second is None:
-            return second if first is None else first
-        return min(first, second)
-
-    def summary(self) -> dict[str, dict[str, int]]:
-        """Service -> state -> number of jobs, for services that have any."""
-        return {
-            name.decode("ascii"): {
-                "scheduled": queue.counts[State.SCHEDULED],
-                "queued": queue.counts[State.ACCEPTING] + queue.counts[State.QUEUED],
-                "running": queue.counts[State.RUNNING] + queue.counts[State.ENDING],
-                "succeeded": queue.counts[State.SUCCEEDED],
-                "failed": queue.counts[State.FAILED],
-                "cancelled": queue.counts[State.CANCELLED],
-            }
-            for name, queue in self.queues.items()
-        }
+        deadlines = (
+            self._attempt_timers.next_deadline(),
+            self._expiry_timers.next_deadline(),
+            self._due_timers.next_deadline(),
+            self.retention.next_deadline(),
+            self.shelf.next_deadline(),
+        )
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     # -- small steps
-
-    def queue(self, service: bytes) -> ServiceQueue:
-        """The queue of ``service``, made if new."""
-        queue = self.queues.get(service)
-        if queue is None:
-            queue = self.queues[service] = ServiceQueue(service)
-        return queue
 
     @property
     def running_count(self) -> int:
@@ -354,11 +506,16 @@ class Lifecycle:
             queue.push_front(job)
         else:
             queue.push(job)
-        self._port.perform(Wake(job.service))
+        self.shelf.wake(queue)
 
     def _arm_due(self, job: Job, now: Now) -> None:
         due_mono_ms = now.mono_ms + max(0, job.due_ms - now.wall_ms)
         self._due[job.key] = self._due_timers.arm(due_mono_ms, job)
+
+    def _arm_expiry(self, job: Job, now: Now) -> None:
+        """Only for a job that was never started."""
+        if self.notes.expiries and (expires_ms := self.notes.expiries.get(job.key)) is not None:
+            self._expiry_timers.arm(now.mono_ms + max(0, expires_ms - now.wall_ms), job)
 
     def _stop_running(self, key: bytes) -> Running:
         running = self._running.pop(key)
@@ -374,7 +531,3 @@ class Lifecycle:
             self._due_timers.cancel(timer)
         else:
             self.queues[job.service].left()
-
-    def _forget_if_idle(self, queue: ServiceQueue) -> None:
-        if queue.idle:
-            self.queues.pop(queue.name, None)

@@ -146,7 +146,8 @@ class NodeDealer:
         """The body frames of the answer.
 
         Raises ServerUnreachableError after ``timeout_s`` (at most ``TICK_S`` later), and at once when the
-        connection is lost: the request may or may not have been carried out. Cancelling the call drops its answer.
+        connection is lost: the request may or may not have been carried out. Cancelling the call drops its
+        answer.
         """
         pump = self._pump
         if pump is None:

@@ -7,8 +7,10 @@ request, which peers repeat by themselves, and a reserve of descriptors is let g
 that had already been queued by the kernel are accepted. ``zmq_unbind`` was refused: it ends all connections.
 
 *Memory.* ``ZMQ_MAXMSGSIZE`` bounds a frame and ``ZMQ_RCVHWM`` counts whole messages, so a peer that never
-sends its last frame is held by libzmq without any bound, and nobody above ever sees it. If the process has
-grown by more than anybody accounts for, the connection that brought the most bytes since is shut down.
+sends its last frame is held by libzmq without any bound, and nobody above ever sees it; ``ZMQ_SNDHWM``
+counts messages too, so a peer that asks for large answers and never reads fills memory with them. If the
+process has grown by more than anybody accounts for, connections are shut down: all whose peer has
+acknowledged nothing of what waits for it since the last look, or else the one that brought most bytes.
 
 Both need Linux's ``/proc``; elsewhere :meth:`Guard.look` finds nothing to do.
 """
@@ -18,14 +20,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import fcntl
 import logging
 import os
 import resource
 import socket
 import struct
+import sys
+import termios
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from core.shell.sockets import BACKLOG_COUNT
 
@@ -41,7 +46,7 @@ _PAGE_BYTES: Final = resource.getpagesize()
 _SO_ATTACH_FILTER: Final = 26  # asm-generic/socket.h
 _SO_DETACH_FILTER: Final = 27
 _DROP_ALL: Final = struct.pack("HBBI", 0x06, 0, 0, 0)  # BPF: return 0 bytes of the packet
-_TCP_INFO_RECEIVED: Final = struct.Struct("=128xQ")  # tcpi_bytes_received of struct tcp_info (linux/tcp.h)
+_TCP_INFO: Final = struct.Struct("=120xQQ")  # tcpi_bytes_acked, tcpi_bytes_received (linux/tcp.h)
 
 log = logging.getLogger("titanic.guard")
 
@@ -64,6 +69,27 @@ def resident_bytes() -> int:
         return 0
 
 
+class Traffic(NamedTuple):
+    """What the kernel counts of one connection."""
+
+    acknowledged_bytes: int
+    received_bytes: int
+    unsent_bytes: int
+
+
+def culprits(before: dict[int, Traffic], after: dict[int, Traffic]) -> list[int]:
+    """Connections to end, by descriptor: all that do not read what waits for them, or who brought most."""
+    known = [fd for fd in after if fd in before]
+    deaf = [
+        fd
+        for fd in known
+        if after[fd].unsent_bytes
+        and before[fd].unsent_bytes
+        and after[fd].acknowledged_bytes == before[fd].acknowledged_bytes
+    ]
+    return deaf or sorted(known, key=lambda fd: after[fd].received_bytes - before[fd].received_bytes)[-1:]
+
+
 class Guard:
     """Looks four times a second; ``accounted_bytes`` says how much of the process's growth is wanted."""
 
@@ -81,7 +107,7 @@ class Guard:
         self._reserve: list[int] = []
         self._listeners = list(_listeners(port))
         self._base_bytes = resident_bytes() - accounted_bytes()
-        self._received: dict[int, int] = {}
+        self._traffic: dict[int, Traffic] = {}
         self._settling = 0
         self._timer: asyncio.TimerHandle | None = None
         self._fill_reserve()
@@ -151,23 +177,24 @@ class Guard:
         self._reserve.clear()
 
     def _look_at_memory(self) -> None:
+        if self._settling:
+            _trim()
         swell_bytes = resident_bytes() - self._accounted() - self._base_bytes
         if swell_bytes < self._swell_max // 2:
-            self._received.clear()
+            self._traffic.clear()
+            self._settling = 0
             return
         if self._settling:
             self._settling -= 1
-            if not self._settling and swell_bytes > self._swell_max // 2:
+            if not self._settling:
                 self._base_bytes += swell_bytes  # what the allocator keeps is not the next peer's fault
             return
-        received = _received(self._port)
-        grown = {fd: count - self._received.get(fd, 0) for fd, count in received.items()}
-        if swell_bytes < self._swell_max or not grown:
-            if not self._received:
-                self._received = received
+        before, self._traffic = self._traffic, _traffic(self._port)
+        if swell_bytes < self._swell_max or not before:
             return
-        self._end(max(grown, key=lambda fd: grown[fd]), swell_bytes)
-        self._received.clear()
+        for fd in culprits(before, self._traffic):
+            self._end(fd, swell_bytes)
+        self._traffic.clear()
         self._settling = SETTLE_LOOKS
 
     def _end(self, fd: int, swell_bytes: int) -> None:
@@ -176,8 +203,12 @@ class Guard:
             connection.shutdown(socket.SHUT_RDWR)
             self.ended_count += 1
             log.warning("%d MiB more than accounted for: ended the connection of %s", swell_bytes >> 20, peer)
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).malloc_trim(0)
+
+
+def _trim() -> None:
+    """What was freed goes back to the system: glibc keeps it in the arena of libzmq's IO thread."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @contextlib.contextmanager
@@ -202,9 +233,9 @@ def _listeners(port: int) -> Iterator[socket.socket]:
                 yield found.dup()
 
 
-def _received(port: int) -> dict[int, int]:
-    """Descriptor -> bytes received, of every connection to ``port``."""
-    found: dict[int, int] = {}
+def _traffic(port: int) -> dict[int, Traffic]:
+    """Descriptor -> traffic, of every connection to ``port``."""
+    found: dict[int, Traffic] = {}
     try:
         fds = [int(path.name) for path in _FDS.iterdir()]
     except OSError:
@@ -215,6 +246,8 @@ def _received(port: int) -> dict[int, int]:
                 continue
             if connection.getsockname()[1] != port:
                 continue
-            info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 136)
-            found[fd] = _TCP_INFO_RECEIVED.unpack(info)[0]
+            info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+            unsent = fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4))
+            acknowledged_bytes, received_bytes = _TCP_INFO.unpack(info)
+            found[fd] = Traffic(acknowledged_bytes, received_bytes, int.from_bytes(unsent, sys.byteorder))
     return found

@@ -95,8 +95,7 @@ def test_the_stores_errors_become_the_cores(tmp_path: Path) -> None:
     with pytest.raises(JournalFullError):
         submit(journal, 1, bytes(journal.ring.max_record_bytes + 100))
     with pytest.raises(JournalFullError):
-        for number in range(2, 1000):
-            submit(journal, number, bytes(5000))
+        _ = [submit(journal, number, bytes(5000)) for number in range(2, 1000)]
     waiting.wait(1)
     job = next(iter(journal.jobs))
     with (tmp_path / DATA_FILE).open("r+b") as file:

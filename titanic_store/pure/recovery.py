@@ -1,0 +1,229 @@
+"""Where the log ends, and what its records leave behind; the decisions of opening a store.
+
+``docs/internals/data-file.md``, "Opening", numbers the steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final, Generic, NamedTuple
+from zlib import crc32
+
+from titanic_store.errors import DamagedStoreError, UnknownVersionError
+from titanic_store.pure.chunks import CHUNK_HEADER_BYTES, ChunkHeader, Seal, align_up
+from titanic_store.pure.kinds import EFFECT_OF, Effect, Kind
+from titanic_store.pure.records import (
+    HEADER_BYTES,
+    MAGIC,
+    ROW,
+    ROW_FROM,
+    ROW_TO,
+    U32,
+    Header,
+    decode_header,
+    decode_origin,
+)
+from titanic_store.pure.seams import E, Owner
+from titanic_store.pure.space import Space
+from titanic_store.pure.superblock import Superblock
+
+
+class Chain(NamedTuple):
+    """The last record of the log so far: what the next one must continue (R1)."""
+
+    sequence: int
+    crc: int
+    incarnation: int = 0
+    epoch: int = 0
+
+
+@dataclass(slots=True)
+class Scan:
+    """What a chunk read record by record holds. ``end`` is relative to the chunk."""
+
+    chain: Chain
+    end: int
+    why: str = "the chunk ends"
+    rows: bytearray = field(default_factory=bytearray)
+    metas: bytearray = field(default_factory=bytearray)
+    durable_seq: int = 0
+
+
+class Chunk(NamedTuple):
+    """A chunk that counts, found in ``slot``."""
+
+    slot: int
+    header: ChunkHeader
+
+
+@dataclass(slots=True)
+class Recovered(Generic[E]):
+    """Everything a ring needs to go on where the file ends."""
+
+    superblock: Superblock
+    space: Space
+    index: dict[bytes, E]
+    chain: Chain
+    chunks: list[Chunk]  # tail first, the head last
+    head: Chunk
+    head_end: int  # offset in the file
+    rows: bytearray
+    metas: bytearray
+    record_count: int
+    torn_bytes: int
+    warnings: list[str]
+
+
+class Reader:
+    """Reads chunks of one store. ``salt`` is the start of its salted crcs."""
+
+    def __init__(self, salt: int, align_bytes: int) -> None:
+        self.salt: Final = salt
+        self.align_bytes: Final = align_bytes
+
+    def scan(self, image: bytes, base: int, turn: int, chain: Chain) -> Scan:
+        """All records of the chunk ``image`` at ``base`` that continue ``chain`` (R1)."""
+        scan = Scan(chain, CHUNK_HEADER_BYTES)
+        while True:
+            header = self._next(image, base, turn, scan)
+            if header is None:
+                return scan
+            at = header.offset - base
+            meta = image[at + HEADER_BYTES : at + HEADER_BYTES + header.meta_bytes]
+            scan.rows += image[at + ROW_FROM : at + ROW_TO]
+            scan.metas += meta
+            scan.chain = Chain(header.sequence, header.crc, header.incarnation, header.epoch)
+            scan.durable_seq = max(scan.durable_seq, header.durable_seq)
+            scan.end = at + header.size
+
+    def _next(self, image: bytes, base: int, turn: int, scan: Scan) -> Header | None:
+        """The record that continues the log: where the last one ended, or where a new batch may begin."""
+        boundary = align_up(scan.end, self.align_bytes)
+        for at in (scan.end, boundary) if boundary != scan.end else (boundary,):
+            header = decode_header(image, at, base + at, self.salt)
+            scan.why = self._refusal(image, at, turn, scan.chain, header)
+            if not scan.why:
+                return header
+        return None
+
+    def _refusal(self, image: bytes, at: int, turn: int, chain: Chain, header: Header | None) -> str:
+        """Why the record at ``at`` does not continue the log; empty if it does."""
+        if header is None:
+            return "no valid header"
+        if header.turn != turn & U32 or header.sequence != chain.sequence + 1:
+            return f"sequence {header.sequence} of turn {header.turn} instead of {chain.sequence + 1}"
+        if header.prev_crc != chain.crc:
+            return "the record does not follow the one before it"
+        if header.incarnation < chain.incarnation or header.epoch < chain.epoch:
+            return "the record is older than the one before it"
+        if at + header.size > len(image):
+            return "the record crosses the end of its chunk"
+        body = at + HEADER_BYTES + header.meta_bytes
+        if crc32(image[at + HEADER_BYTES : body], self.salt) != header.meta_crc:
+            return "the meta fails its checksum"
+        if crc32(memoryview(image)[body : body + header.body_bytes], self.salt) != header.body_crc:
+            return "the body fails its checksum"
+        return ""
+
+    def later(self, image: bytes, base: int, start: int, last_seq: int) -> list[Header]:
+        """Valid headers behind ``start`` with a higher sequence than the log's last, wherever they are.
+
+        A forged header inside a body fails the salted crc, an old one has a lower sequence (R4).
+        """
+        found = []
+        at = image.find(MAGIC, start)
+        while at >= 0:
+            header = decode_header(image, at, base + at, self.salt) if at % 8 == 0 else None
+            if header is not None and header.sequence > last_seq:
+                found.append(header)
+            at = image.find(MAGIC, at + 1)
+        return found
+
+    def seal_continues(self, seal: Seal, chain: Chain) -> bool:
+        """Whether the chunk was sealed as part of this log, not by an earlier use of turn and slot."""
+        return (
+            (seal.first_seq, seal.first_prev_crc) == (chain.sequence + 1, chain.crc)
+            and seal.incarnation >= chain.incarnation
+            and seal.epoch >= chain.epoch
+        )
+
+    def digest_intact(self, digest: bytes, seal: Seal) -> bool:
+        """Whether a sealed chunk's digest is whole."""
+        return (
+            len(digest) == seal.rows_bytes + seal.metas_bytes and crc32(digest, self.salt) == seal.digest_crc
+        )
+
+
+class Rebuild(Generic[E]):
+    """Folds the records of a log, oldest first, into an index."""
+
+    def __init__(self, owner: Owner[E]) -> None:
+        self._owner = owner
+        self._replies: dict[bytes, tuple[int, bytes, int]] = {}
+        self._moved: list[tuple[int, bytes]] = []
+        self.index: dict[bytes, E] = {}
+        self.record_count = 0
+
+    def fold(self, rows: bytes | bytearray, metas: bytes) -> None:
+        """Fold the records of one chunk, given as the digest has them."""
+        index, new, fold = self.index, self._owner.new, self._owner.fold
+        effects, start = EFFECT_OF, 0
+        for kind, _flags, _zero, meta_bytes, _body_bytes, sequence, at, key in ROW.iter_unpack(rows):
+            meta = metas[start : start + meta_bytes]
+            start += meta_bytes
+            effect = effects[kind]
+            if effect is Effect.OPEN:
+                index[key] = entry = new(kind, key)
+                entry.request_at = at
+                fold(entry, kind, meta, sequence)
+            elif effect is Effect.DROP:
+                index.pop(key, None)
+                self._replies.pop(key, None)
+            elif effect is Effect.STATE:
+                self._restore(key, at, meta)
+            elif effect is Effect.UNKNOWN:
+                raise UnknownVersionError(f"the file has a record of kind {kind}, written by a later version")
+            elif effect is not Effect.NONE:
+                known = index.get(key)
+                if known is not None:
+                    if effect is Effect.BODY:
+                        known.reply_at = at
+                    fold(known, kind, meta, sequence)
+                elif effect is Effect.BODY:
+                    # its request was relocated to a place further on, or the job is closed there
+                    self._replies[key] = (at, meta, sequence)
+        self.record_count += len(rows) // ROW.size
+
+    def _restore(self, key: bytes, at: int, meta: bytes) -> None:
+        """A JOB: everything before it about this key is in it, except a reply that was not relocated."""
+        origin = decode_origin(meta)
+        if origin is None:
+            raise DamagedStoreError(at, "a relocated job without its origin")
+        entry = self.index.get(key)
+        if entry is None:
+            entry = self.index[key] = self._owner.new(origin.kind, key)
+            self._moved.append((origin.sequence, key))
+        entry.request_at = at
+        self._owner.fold(entry, origin.kind, origin.meta, origin.sequence)
+        self._owner.fold(entry, Kind.JOB, origin.state, origin.sequence)
+        reply = self._replies.pop(key, None)
+        if reply is not None:
+            entry.reply_at, reply_meta, sequence = reply
+            self._owner.fold(entry, Kind.REPLY, reply_meta, sequence)
+
+    def finish(self) -> dict[bytes, E]:
+        """The index in the order of acceptance.
+
+        A relocated entry whose first record is gone was accepted before every first record still there.
+        """
+        self._replies.clear()
+        if not self._moved:
+            return self.index
+        ordered: dict[bytes, E] = {}
+        for _sequence, key in sorted(self._moved):
+            entry = self.index.pop(key, None)
+            if entry is not None:
+                ordered[key] = entry
+        ordered.update(self.index)
+        self.index = ordered
+        return ordered

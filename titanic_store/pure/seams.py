@@ -1,0 +1,75 @@
+"""What the store needs of others: a file below it, an owner of the index entries above it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+
+class Entry(Protocol):
+    """One live key in memory. The store writes both positions (0: no such record) and nothing else."""
+
+    key: bytes
+    request_at: int
+    reply_at: int
+
+
+E = TypeVar("E", bound=Entry)
+E_co = TypeVar("E_co", bound=Entry, covariant=True)
+
+
+class Owner(Protocol[E]):
+    """Makes entries and understands metas, so that the store need not.
+
+    At open the store calls :meth:`new` for every record that opens an entry and :meth:`fold` for every
+    record of an entry that is (still) there, in the order of the log. A JOB is folded as the record it
+    replaces, then as JOB with what :meth:`snapshot` gave.
+    """
+
+    def new(self, kind: int, key: bytes) -> E:
+        """An entry for ``key``, both positions 0."""
+        ...
+
+    def fold(self, entry: E, kind: int, meta: bytes, origin_seq: int) -> None:
+        """Bring ``entry`` up to date with one record; ``origin_seq`` orders entries by acceptance."""
+        ...
+
+    def snapshot(self, entry: E) -> bytes:
+        """The state of ``entry`` in place of all notes about it so far."""
+        ...
+
+
+class Storage(Protocol):
+    """A file, as little of it as the store needs. Every method raises OSError when the disk does."""
+
+    def size(self) -> int:
+        """Length of the file in bytes."""
+        ...
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """``size`` bytes from ``offset``; fewer only at the end of the file."""
+        ...
+
+    def write_at(self, offset: int, parts: Sequence[bytes | bytearray | memoryview]) -> None:
+        """Write the parts one behind the other; all of them, or OSError (R13). Not durable yet."""
+        ...
+
+    def sync(self) -> None:
+        """All writes that returned before this call are durable afterwards."""
+        ...
+
+    def allocate(self, size: int) -> None:
+        """The file has at least ``size`` bytes, with room on the disk for each; OSError ENOSPC if not."""
+        ...
+
+    def truncate(self, size: int) -> None:
+        """The file has exactly ``size`` bytes."""
+        ...
+
+    def sync_dir(self) -> None:
+        """The file's name and length are durable afterwards."""
+        ...
+
+    def close(self) -> None:
+        """Give up the file and its lock. May be called again."""
+        ...
