@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from core.pure import tsp
 from core.pure.ids import Mint
 from core.pure.jobs import Now, RequestMeta
-from core.pure.ports import Abandon, Path, Wake, Work
+from core.pure.ports import Abandon, Effect, Path, Wake, Work
 from core.pure.titanic import TitanicLimits
 from core.shell.clock import Clock
 from core.shell.titanic_port import TitanicShell
@@ -41,14 +41,14 @@ class Rig:
         self.made = 0
         self.shell = TitanicShell(
             self.journal,
-            SECRET,
             self.clock,
             lambda path, service, frames: self.answers.append((path, service, frames)),
             {
                 Wake: lambda effect: self.woken.append(effect.service),  # type: ignore[attr-defined]
                 Abandon: lambda effect: self.abandoned.append((effect.job.key, effect.attempt)),  # type: ignore[attr-defined]
             },
-            limits,
+            id_secret=SECRET,
+            limits=limits,
         )
         self.titanic = self.shell.titanic
 

@@ -1,0 +1,49 @@
+# make help lists the targets. Everything runs from .venv; nothing is installed outside of it.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.stamp
+
+HTTP   ?= 127.0.0.1:8080
+BROKER ?= tcp://127.0.0.1:5555
+DATA   ?= ./titanic-data
+
+.PHONY: help setup run test check format bench openapi clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+
+setup: $(STAMP) ## .venv with the pinned requirements and this project; nothing to do when up to date
+
+$(STAMP): requirements.txt pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; name one with make PYTHON=python3.x")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(STAMP)
+
+run: setup ## the server and an echo worker; HTTP=, BROKER= and DATA= say where
+	@exec $(BIN)/python -m gateway.cli.demo --http $(HTTP) --broker $(BROKER) --data $(DATA)
+
+test: setup ## the whole test suite
+	$(BIN)/python -m pytest
+
+check: setup ## format, lint, types and the rules of the house, in less than a minute
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/tidy
+
+format: setup ## write the format that check wants
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup ## ratios against the limits of this machine
+	$(BIN)/python -m bench
+
+openapi: setup ## write openapi/openapi.json
+	$(BIN)/python -m gateway.http.openapi openapi/openapi.json
+
+clean: ## remove what the tools left behind; .venv and titanic-data stay
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	find . -name __pycache__ -not -path './.venv/*' -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Where settings, store, core and HTTP are put together into processes."""

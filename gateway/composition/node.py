@@ -1,0 +1,185 @@
+"""One node process, or one separate Titanic service: settings, store and core put together."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Coroutine
+from importlib.metadata import version
+from typing import Any, Final
+
+from core.errors import JournalFailedError
+from core.pure.broker import BrokerLimits
+from core.pure.lifecycle import LifeLimits
+from core.pure.titanic import TitanicLimits
+from core.shell.curve import load_client
+from core.shell.node import NodeOptions, run_node
+from core.shell.standalone import run_service
+from gateway.composition.journal import RingJournal, open_journal
+from gateway.composition.settings import Settings, SettingsError
+from gateway.pure import units
+from titanic_store import Options, Policy
+
+log = logging.getLogger("titanic.node")
+
+Trace = Callable[[str], None]
+Ready = Callable[[dict[str, Any]], None]
+Progress = Callable[[int, int], None]
+
+CHUNK_BYTES: Final = 16 << 20
+CHUNK_STEP_BYTES: Final = 1 << 20
+RECORD_EXTRA_BYTES: Final = 256 << 10
+"""What a record may need besides its body: metadata twice, headers, the digest row."""
+FLOOR_CHUNKS: Final = 4
+MESSAGE_EXTRA_BYTES: Final = 1 << 20
+"""What a message may need besides the body of a job: heads, envelope, names."""
+STORE_EXTRA_BYTES: Final = 8 << 10
+"""Both superblocks."""
+
+
+class Bell:
+    """What the store's commit thread rings; nobody listens before :meth:`bind`."""
+
+    def __init__(self) -> None:
+        self._listener: Callable[[], None] = _nobody
+
+    def bind(self, listener: Callable[[], None]) -> None:
+        """From now on ``listener`` is called, in the commit thread."""
+        self._listener = listener
+
+    def ring(self) -> None:
+        """Tell the listener."""
+        self._listener()
+
+
+def _nobody() -> None:
+    """Nothing is waited for before somebody listens."""
+
+
+def store_options(settings: Settings) -> Options:
+    """Options for opening or making the store. Raises SettingsError if it would be too small.
+
+    A record lives in one chunk, so chunks are made large enough for the largest body.
+    """
+    need_bytes = _steps(settings.max_body + RECORD_EXTRA_BYTES)
+    chunk_bytes = max(need_bytes, min(CHUNK_BYTES, _chunk_within(settings.store_max)))
+    least_bytes = FLOOR_CHUNKS * need_bytes + STORE_EXTRA_BYTES
+    if settings.store_max < least_bytes:
+        raise SettingsError(
+            f"--store-max {units.format_size(settings.store_max)} is too small for"
+            f" --max-body {units.format_size(settings.max_body)}: at least"
+            f" {units.format_size(_steps(least_bytes))} are needed"
+        )
+    return Options(
+        chunk_bytes=chunk_bytes,
+        floor_chunks=FLOOR_CHUNKS,
+        max_bytes=settings.store_max,
+        policy=Policy.parse(settings.fsync),
+    )
+
+
+def _steps(size_bytes: int) -> int:
+    """``size_bytes``, rounded up to whole steps."""
+    return -(-size_bytes // CHUNK_STEP_BYTES) * CHUNK_STEP_BYTES
+
+
+def _chunk_within(store_bytes: int) -> int:
+    """The largest chunk, in whole steps, of which the least number fits into the store."""
+    return (store_bytes - STORE_EXTRA_BYTES) // FLOOR_CHUNKS // CHUNK_STEP_BYTES * CHUNK_STEP_BYTES
+
+
+def open_store(settings: Settings, progress: Progress | None) -> tuple[RingJournal, Bell]:
+    """The journal, made if it is missing, and the bell its commits ring.
+
+    Raises SettingsError, and the store's errors when it is in use, damaged or not writable.
+    """
+    bell = Bell()
+    journal = open_journal(settings.data, store_options(settings), notify=bell.ring, progress=progress)
+    fits_bytes = journal.ring.max_record_bytes - RECORD_EXTRA_BYTES
+    if fits_bytes < settings.max_body:
+        journal.close()
+        raise SettingsError(
+            f"--max-body {units.format_size(settings.max_body)} does not fit: the store in {settings.data}"
+            f" was made for bodies up to {units.format_size(fits_bytes >> 20 << 20)}"
+        )
+    return journal, bell
+
+
+def limits(settings: Settings) -> TitanicLimits:
+    """Both directions have the one limit a user knows."""
+    return TitanicLimits(
+        life=LifeLimits(reply_max_bytes=settings.max_body), request_max_bytes=settings.max_body
+    )
+
+
+def broker_limits(settings: Settings) -> BrokerLimits:
+    """A message may be as large as a job's body and its heads, or a batch of the usual size."""
+    usual = BrokerLimits().message_max_bytes
+    return BrokerLimits(message_max_bytes=max(usual, settings.max_body + MESSAGE_EXTRA_BYTES))
+
+
+async def run(
+    settings: Settings, *, trace: Trace | None, ready: Ready, progress: Progress | None = None
+) -> int:
+    """Run a node until SIGTERM, SIGINT or a failed journal; the exit code."""
+    journal, bell = open_store(settings, progress)
+    options = NodeOptions(
+        broker=settings.broker,
+        version=version("titanic-jobs"),
+        titanic=limits(settings),
+        limits=broker_limits(settings),
+        curve=settings.curve_dir,
+    )
+    return await _closing(
+        journal,
+        run_node(
+            journal,
+            journal,
+            options,
+            id_secret=journal.id_secret,
+            bind_notify=bell.bind,
+            trace=trace,
+            ready=lambda endpoint: ready(_facts(settings, journal, endpoint)),
+        ),
+    )
+
+
+async def run_separate(
+    settings: Settings, *, trace: Trace | None, ready: Ready, progress: Progress | None = None
+) -> int:
+    """Run Titanic as a process of its own at somebody's broker; the exit code."""
+    journal, bell = open_store(settings, progress)
+    return await _closing(
+        journal,
+        run_service(
+            settings.broker,
+            journal,
+            journal,
+            id_secret=journal.id_secret,
+            bind_notify=bell.bind,
+            version=version("titanic-jobs"),
+            limits=limits(settings),
+            keys=load_client(settings.curve_dir) if settings.curve_dir is not None else None,
+            trace=trace,
+            ready=lambda endpoint: ready(_facts(settings, journal, endpoint)),
+        ),
+    )
+
+
+async def _closing(journal: RingJournal, work: Coroutine[Any, Any, int]) -> int:
+    """Run ``work``, then let go of the store."""
+    try:
+        return await work
+    finally:
+        try:
+            journal.close()
+        except JournalFailedError as error:
+            log.error("the store was not closed in order: %s", error)
+
+
+def _facts(settings: Settings, journal: RingJournal, endpoint: str) -> dict[str, Any]:
+    return {
+        "broker": endpoint,
+        "data": str(settings.data),
+        "durability": journal.durability,
+        "jobs": len(journal.index),
+    }
