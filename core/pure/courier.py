@@ -81,7 +81,10 @@ class Courier:
         """A service to look at again, or None; call until None."""
         service = self._polls.pop_due(now.mono_ms)
         if service is not None:
-            self._routes[service].polling = False
+            route = self._routes[service]
+            route.polling = False
+            if not route.in_flight_count and not route.asking:
+                del self._routes[service]  # should_ask() makes it again if there still is work
         return service
 
     def next_deadline(self) -> int | None:
