@@ -68,6 +68,8 @@ def table(results: Results) -> str:
         lines.append(f"| {name} | {rate} | {p50} | {p99} | {sum(run.errors for run in runs)} |")
     lines += ["", "| ratio | median (min-max) |", "|---|---|"]
     for ours, theirs, kind in http.RATIOS:
+        if ours not in results or theirs not in results:
+            continue
         if kind == "rate":
             ratios = [
                 a.per_second / b.per_second for a, b in zip(results[ours], results[theirs], strict=True)

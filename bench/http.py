@@ -5,63 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import signal
-import socket
-import subprocess
 import sys
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from bench.load import Connection, LoadResult, closed_loop, data_folder, post, wrk
+from bench.peers import restate
+from bench.processes import answers, free_port, process
 
 TITANIC = [sys.executable, "-m", "gateway.cli"]
 SUBMIT = "/v1/services/bench/jobs"
 ECHO = "/v1/services/echo/jobs"
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@contextmanager
-def process(argv: list[str], ready: Callable[[], bool], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A child that is ready, and is gone afterwards."""
-    with log.open("ab") as out:
-        child = subprocess.Popen(argv, stdout=out, stderr=out)
-    try:
-        deadline = time.monotonic() + 30
-        while not ready():
-            if child.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"bench: {' '.join(argv)} did not start:\n{log.read_text()}")
-            time.sleep(0.05)
-        yield child
-    finally:
-        child.send_signal(signal.SIGTERM)
-        try:
-            child.wait(10)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-
-
-def answers(url: str) -> Callable[[], bool]:
-    """Whether a GET of ``url`` is answered 2xx."""
-
-    def ready() -> bool:
-        try:
-            with urllib.request.urlopen(url, timeout=1) as response:
-                return bool(200 <= response.status < 300)
-        except OSError:
-            return False
-
-    return ready
 
 
 def raw_fdatasync(folder: Path, seconds: float) -> LoadResult:
@@ -134,7 +90,43 @@ def contenders(stack: ExitStack, seconds: float) -> dict[str, Callable[[], LoadR
         runs[f"durable submit, {n} conn"] = lambda n=n: wrk(ours, n, seconds)  # type: ignore[misc]
     runs["submit-reply-close, 64 in flight"] = lambda: _client(http, 64, seconds, _round_trip)
     runs["one submit alone"] = lambda: _client(http, 1, seconds, _submit)
+    _add_batch(runs, http, seconds)
+    _add_restate(runs, restate.start(stack, folder), seconds)
     return runs
+
+
+BATCH_LINES = 250
+
+
+def _add_batch(runs: dict[str, Callable[[], LoadResult]], http: int, seconds: float) -> None:
+    lines = (b"x" * 256 + b"\n") * BATCH_LINES
+    head = f"POST {SUBMIT}:batch HTTP/1.1\r\nHost: bench\r\nContent-Type: application/x-ndjson\r\n"
+    request = head.encode() + b"Content-Length: %d\r\n\r\n" % len(lines) + lines
+
+    async def step(connection: Connection) -> bool:
+        status, _, body = await connection.ask(request)
+        return status == 202 and body.count(b"\n") == BATCH_LINES
+
+    def run() -> LoadResult:
+        result = _client(http, 4, seconds, step)
+        result.per_second *= BATCH_LINES
+        return result
+
+    runs["batch submit, jobs"] = run
+
+
+def _add_restate(runs: dict[str, Callable[[], LoadResult]], ingress: str | None, seconds: float) -> None:
+    """Sends are delayed by a day, so that nothing but the acceptance is measured on either side."""
+    if ingress is None:
+        return
+    content_type = "application/octet-stream"
+    for n in (32, 128):
+        runs[f"Restate send, {n} conn"] = lambda n=n: wrk(  # type: ignore[misc]
+            f"{ingress}/bench/echo/send?delay=1d", n, seconds, content_type=content_type
+        )
+    runs["Restate call, 64 in flight"] = lambda: wrk(
+        f"{ingress}/bench/echo", 64, seconds, content_type=content_type
+    )
 
 
 RATIOS = [
@@ -143,4 +135,8 @@ RATIOS = [
     ("durable submit, 128 conn", "uvicorn no-op, 128 conn", "rate"),
     ("submit-reply-close, 64 in flight", "uvicorn no-op, 32 conn", "rate"),
     ("one submit alone", "raw fdatasync", "p50"),
+    ("durable submit, 32 conn", "Restate send, 32 conn", "rate"),
+    ("durable submit, 128 conn", "Restate send, 128 conn", "rate"),
+    ("batch submit, jobs", "Restate send, 32 conn", "rate"),
+    ("submit-reply-close, 64 in flight", "Restate call, 64 in flight", "rate"),
 ]

@@ -33,11 +33,15 @@ def need_wrk() -> str:
     return found
 
 
-def wrk(url: str, connections: int, seconds: float, method: str = "POST") -> LoadResult:
+def wrk(
+    url: str, connections: int, seconds: float, method: str = "POST", content_type: str = ""
+) -> LoadResult:
     """Saturate ``url`` with closed-loop connections; answers outside 2xx count as errors."""
     script = f'wrk.method="{method}"\n'
     if method == "POST":
         script += f'wrk.body=string.rep("x",{BODY_BYTES})\n'
+    if content_type:
+        script += f'wrk.headers["content-type"]="{content_type}"\n'
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
         file.write(script)
         file.flush()

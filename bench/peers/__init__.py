@@ -1,0 +1,1 @@
+"""Other systems and other ways, started beside ours in the same run."""
