@@ -167,6 +167,9 @@ class Dispatch:
         request = worker.request
         if request is None:
             self.counters["durable_partials"] += 1
+            assert self._backlog is not None, "durable work without a backlog"
+            if worker.address is not None:
+                self._backlog.progress(worker.address, body, now)
         elif len(request.path) == 2 and not request.path[1]:
             self.counters["partials"] += 1
             self._send(to_client(request.path, request.service, body, final=False))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterator
-from enum import IntEnum
 from itertools import islice
 from typing import Final
 
@@ -13,27 +11,29 @@ from core.pure.jobs import Job
 from core.pure.tsp import Event
 
 KEPT_COUNT: Final = 10_000
-LOOK_MAX_COUNT: Final = 2_000
 
 
-class Step(IntEnum):
-    """What an event says; its public name is the member's in lower case."""
+class Step:
+    """What an event says, as plain numbers: an enum's members would make the cycle collector track events."""
 
-    ACCEPTED = 0
-    STARTED = 1
-    RETRYING = 2
-    PROGRESS = 3
-    SUCCEEDED = 4
-    FAILED = 5
-    CANCELLED = 6
-    RETRIED = 7
-    CLOSED = 8
-    PAUSED = 9
-    RESUMED = 10
+    ACCEPTED: Final = 0
+    STARTED: Final = 1
+    RETRYING: Final = 2
+    PROGRESS: Final = 3
+    SUCCEEDED: Final = 4
+    FAILED: Final = 5
+    CANCELLED: Final = 6
+    RETRIED: Final = 7
+    CLOSED: Final = 8
+    PAUSED: Final = 9
+    RESUMED: Final = 10
 
 
-NAMES: Final = tuple(step.name.lower() for step in Step)
-_Kept = tuple[int, int, int, bytes, bytes, int, str, str]
+NAMES: Final = (
+    "accepted", "started", "retrying", "progress", "succeeded", "failed", "cancelled", "retried", "closed",
+    "paused", "resumed",
+)  # fmt: skip
+_Kept = tuple[int, int, Job, int, int, str]
 
 
 class EventLog:
@@ -42,20 +42,20 @@ class EventLog:
     def __init__(self, base: int) -> None:
         self._kept: deque[_Kept] = deque(maxlen=KEPT_COUNT)
         self._forgotten = base
-        self._last = base
+        self.last = base
 
     def add(self, number: int, step: int, job: Job, at_ms: int, detail: str = "") -> None:
         """The record ``number`` is written; the event is told once all that is to be told before it is."""
         kept = self._kept
         if len(kept) == KEPT_COUNT:
             self._forgotten = kept[0][0]
-        self._last = number
-        kept.append((number, at_ms, step, job.key, job.service, job.attempt, detail, job.owner))
+        self.last = number
+        kept.append((number, step, job, job.attempt, at_ms, detail))
 
     def newest(self, settled: int) -> int:
         """The id of the last event that may be told when everything up to ``settled`` is."""
-        if self._last <= settled:
-            return self._last
+        if self.last <= settled:
+            return self.last
         at = bisect_right(self._kept, settled, key=_number)
         return self._kept[at - 1][0] if at else min(settled, self._forgotten)
 
@@ -64,7 +64,7 @@ class EventLog:
     ) -> tuple[tuple[Event, ...], int, int]:
         """(events, the ``since`` to go on with, up to where nothing is known any more or -1).
 
-        Looks at 2,000 events at most. An id that was never given out here is answered as a gap.
+        An id that was never given out here is answered as a gap.
         """
         newest = self.newest(settled)
         gap_to = -1
@@ -77,13 +77,17 @@ class EventLog:
             if kept[0] > newest or len(found) >= limit:
                 break
             since = kept[0]
-            if (not service or kept[4] == service) and (not owner or kept[7] == owner):
+            job = kept[2]
+            if (not service or job.service == service) and (not owner or job.owner == owner):
                 found.append(_event(kept))
         return tuple(found), since, gap_to
 
-    def _from(self, since: int) -> Iterator[_Kept]:
-        start = bisect_right(self._kept, since, key=_number)
-        return islice(self._kept, start, start + LOOK_MAX_COUNT)
+    def _from(self, since: int) -> list[_Kept]:
+        """Those after ``since``, oldest first; costs what is new, for those who keep up."""
+        new_count = len(self._kept) - bisect_right(self._kept, since, key=_number)
+        found = list(islice(reversed(self._kept), new_count))
+        found.reverse()
+        return found
 
 
 def _number(kept: _Kept) -> int:
@@ -91,7 +95,6 @@ def _number(kept: _Kept) -> int:
 
 
 def _event(kept: _Kept) -> Event:
-    number, at_ms, step, key, service, attempt, detail, owner = kept
-    if step in (Step.PAUSED, Step.RESUMED):
-        key = b""
-    return Event(number, at_ms, NAMES[step], key, service.decode("ascii"), attempt, detail, owner)
+    number, step, job, attempt, at_ms, detail = kept
+    key = b"" if step in (Step.PAUSED, Step.RESUMED) else job.key
+    return Event(number, at_ms, NAMES[step], key, job.service.decode("ascii"), attempt, detail, job.owner)

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 from core.pure.jobs import (
+    ENDED,
     AttemptMeta,
+    EndTimes,
     Job,
     Kind,
     Outcome,
@@ -24,8 +26,6 @@ from core.pure.jobs import (
 )
 from core.pure.notes import Binding, Ending, Notes
 
-ENDED = (State.SUCCEEDED, State.CANCELLED, State.FAILED)
-
 
 class Fold:
     """Makes jobs and brings them up to date, record by record, in the order of the log.
@@ -38,6 +38,7 @@ class Fold:
 
     def __init__(self) -> None:
         self.notes = Notes()
+        self._end_times = EndTimes()
         self._services: dict[bytes, bytes] = {}
         self._owners: dict[str, str] = {}
 
@@ -105,7 +106,7 @@ class Fold:
             self.notes.reasons[job.key] = meta.reason
 
     def _end(self, job: Job, state: int, at_ms: int) -> None:
-        job.state, job.due_ms = state, at_ms
+        job.state, job.due_ms = state, self._end_times.shared(at_ms)
         self.notes.forget(job.key)
 
     def _state(self, job: Job, meta: StateMeta) -> None:

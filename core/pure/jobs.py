@@ -52,6 +52,9 @@ class State(IntEnum):
     BINDING = 9  # no job at all: the entry of a KEY or SETTING record
 
 
+ENDED: Final = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
+
+
 class Outcome(IntEnum):
     """What an ATTEMPT record says happened."""
 
@@ -62,13 +65,31 @@ class Outcome(IntEnum):
     PROGRESS = 4  # a PARTIAL of the running attempt, in ``progress``
 
 
+SHARE_MS: Final = 64
+
+
+class EndTimes:
+    """One int object for ends that are less than 64 ms apart: 28 bytes less for most jobs that have ended."""
+
+    __slots__ = ("_last_ms",)
+
+    def __init__(self) -> None:
+        self._last_ms = 0
+
+    def shared(self, at_ms: int) -> int:
+        """``at_ms``, or up to 64 ms earlier."""
+        if not 0 <= at_ms - self._last_ms < SHARE_MS:
+            self._last_ms = at_ms
+        return self._last_ms
+
+
 class Job(msgspec.Struct, eq=False, gc=False):
     """One live job in memory. ``request_at``/``reply_at`` belong to the journal (0: no such record).
 
-    ``due_ms`` is wall time: when a scheduled job or a retry may run (0: at once), when an ended job ended,
-    when a key ends. ``owner`` and ``service`` are shared between jobs. A msgspec struct, because an object
-    that the cycle collector does not track costs 16 bytes less, and collections stay as cheap with a million
-    jobs as with none. It must never refer to anything that refers back to it.
+    ``due_ms`` is wall time: when a scheduled job or a retry may run (0: at once), when an ended job ended
+    (see :class:`EndTimes`), when a key ends. ``owner`` and ``service`` are shared between jobs. A msgspec
+    struct, because an object that the cycle collector does not track costs 16 bytes less, and collections
+    stay as cheap with a million jobs as with none. It must never refer to anything that refers back to it.
     """
 
     key: bytes
@@ -87,8 +108,11 @@ class Job(msgspec.Struct, eq=False, gc=False):
 # wall-clock milliseconds since 1970. ``frame_sizes`` is empty for the usual single frame.
 
 
-class RequestMeta(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Everything a REQUEST says about its job, written once. 0 or "" means: the server's default."""
+class RequestMeta(msgspec.Struct, array_like=True, gc=False):
+    """Everything a REQUEST says about its job, written once. 0 or "" means: the server's default.
+
+    Not frozen: the intake stamps what a client sent in place, which costs a tenth of making another.
+    """
 
     service: bytes
     accepted_ms: int

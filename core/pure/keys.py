@@ -148,9 +148,7 @@ class Keys:
             return  # its key was bound again after its time, before this look
         self.count -= 1
         self.expired_count += 1
-        self._port.append(
-            Kind.CLOSE, entry, encode_meta(CloseMeta(now.wall_ms, "retention")), (), ()
-        )
+        self._port.append(Kind.CLOSE, entry, encode_meta(CloseMeta(now.wall_ms, "retention")), (), ())
 
     def next_deadline(self) -> int | None:
         """Monotonic milliseconds of the next :meth:`on_tick`, or None."""

@@ -15,14 +15,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
-import msgspec
-
 from core.errors import JournalFullError
+from core.pure.attempts import Attempts
 from core.pure.events import EventLog, Step
 from core.pure.jobs import (
-    DEFAULT_ATTEMPTS_MAX,
     AttemptMeta,
     CloseMeta,
+    EndTimes,
     Job,
     Kind,
     Now,
@@ -33,87 +32,23 @@ from core.pure.jobs import (
     encode_meta,
 )
 from core.pure.keys import Keys
+from core.pure.life_limits import COUNTERS, LifeLimits, ServiceLimits, backoff_ms
 from core.pure.notes import Ending, Notes
 from core.pure.owners import Owners
 from core.pure.pauses import Pauses
 from core.pure.ports import Abandon, Advance, Effect, Port
 from core.pure.progress import Progress
-from core.pure.retention import ENDED, Retention
+from core.pure.retention import Retention
 from core.pure.roster import Roster
 from core.pure.shelf import Shelf
 from core.pure.timers import Timer, Timers
 
+__all__ = ["LifeLimits", "Lifecycle", "ServiceLimits"]
+
 REASON_MAX_CHARS: Final = 1_000
 WAITING: Final = (State.QUEUED, State.SCHEDULED)
-DAY_MS: Final = 24 * 3_600_000
+TICK_MAX_COUNT: Final = 1_000
 EXPIRED: Final = "expired: it was not started in time"
-COUNTERS: Final = (
-    "jobs_accepted",
-    "jobs_dispatched",
-    "jobs_succeeded",
-    "jobs_failed",
-    "jobs_expired",
-    "jobs_cancelled",
-    "jobs_retried",
-    "jobs_closed",
-    "jobs_retention_ended",
-    "attempts_failed",
-    "attempts_timed_out",
-    "replies_late",
-    "replies_late_taken",
-    "replies_too_large",
-    "requests_damaged",
-)
-
-
-class ServiceLimits(msgspec.Struct, frozen=True):
-    """What a service has instead of the node's defaults; -1: the default."""
-
-    attempt_timeout_ms: int = -1
-    attempts_max: int = -1
-
-
-class LifeLimits(msgspec.Struct, frozen=True):
-    """What bounds the life of a job unless the job itself, or its service, says otherwise."""
-
-    attempt_timeout_ms: int = 30 * 60_000
-    attempts_max: int = DEFAULT_ATTEMPTS_MAX  # 0: for ever
-    backoff_first_ms: int = 1_000
-    backoff_max_ms: int = 5 * 60_000
-    reply_max_bytes: int = 8 * 1024 * 1024
-    retention_ms: int = 7 * DAY_MS  # of replies and cancelled jobs; 0: until closed
-    dead_letter_retention_ms: int = 30 * DAY_MS
-    services: dict[bytes, ServiceLimits] = {}
-
-    def of_service(self, service: bytes) -> tuple[int, int]:
-        """(attempt timeout in ms, attempts at most) of a job that asks for neither."""
-        own = self.services.get(service) if self.services else None
-        if own is None:
-            return self.attempt_timeout_ms, self.attempts_max
-        return (
-            self.attempt_timeout_ms if own.attempt_timeout_ms < 0 else own.attempt_timeout_ms,
-            self.attempts_max if own.attempts_max < 0 else own.attempts_max,
-        )
-
-
-class Running:
-    """One attempt in a worker's hands."""
-
-    __slots__ = ("attempt", "attempts_max", "job", "timer", "worker")
-
-    def __init__(self, job: Job, worker: bytes, attempts_max: int) -> None:
-        self.job = job
-        self.attempt = job.attempt
-        self.worker = worker
-        self.attempts_max = attempts_max
-        self.timer: Timer[Running] | None = None
-
-
-def backoff_ms(key: bytes, attempt: int, limits: LifeLimits) -> int:
-    """Exponential from ``backoff_first_ms``, capped, with jitter of ±25 % drawn from the random key."""
-    base: int = min(limits.backoff_max_ms, limits.backoff_first_ms << min(attempt - 1, 30))
-    spread = (key[attempt % 6 + 7] - 128) / 512
-    return max(1, round(base * (1 + spread)))
 
 
 class Lifecycle:
@@ -138,18 +73,18 @@ class Lifecycle:
         self._events = events
         self._keys = keys
         self._ended = ended
-        self._running: dict[bytes, Running] = {}
-        self._attempt_timers: Timers[Running] = Timers()
+        self.attempts = Attempts()
         self._due_timers: Timers[Job] = Timers()
         self._due: dict[bytes, Timer[Job]] = {}
         self._expiry_timers: Timers[Job] = Timers()
+        self._end_times = EndTimes()
         self.notes = Notes()
         self.roster = Roster()
         self.owners = Owners()
         self.shelf = Shelf(port)
         self.queues = self.shelf.queues
         self.pauses = Pauses(port, events, self.shelf.queue)
-        self.retention = Retention(index, self.roster, self.keep_until, self._close_kept)
+        self.retention = Retention(index, self.roster, limits.keep_until, self._close_kept)
         self._progress = Progress(port, events)
         self.counters: dict[str, int] = dict.fromkeys(COUNTERS, 0)
 
@@ -170,8 +105,7 @@ class Lifecycle:
             self._restore_job(job, now)
         self.pauses.restore(self._index, notes.settings)
         self._keys.restore(bindings, notes, now)
-        for key in notes.reasons.keys() - self._index.keys():
-            del notes.reasons[key]
+        notes.keep_only(self._index)
 
     def _restore_job(self, job: Job, now: Now) -> None:
         queue = self.shelf.queue(job.service)
@@ -204,8 +138,8 @@ class Lifecycle:
         """
         queue = self.shelf.queue(meta.service)
         job = Job(
-            key, service=queue.name, priority=meta.priority, due_ms=meta.not_before_ms,
-            retention_ms=meta.retention_ms, owner=meta.owner,
+            key, 0, 0, queue.name, State.ACCEPTING, 0, meta.priority, meta.not_before_ms, meta.owner,
+            meta.retention_ms,
         )  # fmt: skip
         state = State.SCHEDULED if meta.not_before_ms > now.wall_ms else State.QUEUED
         after_sync = (*answers, Advance(job, state))
@@ -269,9 +203,11 @@ class Lifecycle:
             self.shelf.maybe_rest(queue, now)
         else:
             self._move(job, state)
-            ending = notes.endings.pop(job.key, None)
-            notes.progress.pop(job.key, None)
-            notes.expiries.pop(job.key, None)
+            ending = notes.endings.pop(job.key, None) if notes.endings else None
+            if notes.progress:
+                notes.progress.pop(job.key, None)
+            if notes.expiries:
+                notes.expiries.pop(job.key, None)
             if state == State.SUCCEEDED:
                 queue.succeeded.hit(now.mono_ms)
                 self.counters["jobs_succeeded"] += 1
@@ -300,7 +236,7 @@ class Lifecycle:
         if self.notes.expiries:
             self.notes.expiries.pop(job.key, None)
         self._move(job, State.RUNNING)
-        self._running[job.key] = Running(job, worker, self._limits.attempts_max)
+        self.attempts.start(job, worker)
         self.counters["jobs_dispatched"] += 1
         meta = AttemptMeta(Outcome.STARTED, job.attempt, now.wall_ms, worker=worker)
         number = self._port.append(Kind.ATTEMPT, job, encode_meta(meta), (), ())
@@ -309,15 +245,15 @@ class Lifecycle:
 
     def started(self, job: Job, meta: RequestMeta, now: Now) -> None:
         """The attempt is on its way with the limits its request asked for."""
-        running = self._running[job.key]
         timeout_ms, attempts_max = self._limits.of_service(job.service)
-        running.attempts_max = meta.attempts_max if meta.attempts_max >= 0 else attempts_max
-        running.timer = self._attempt_timers.arm(now.mono_ms + (meta.timeout_ms or timeout_ms), running)
+        if meta.attempts_max >= 0:
+            attempts_max = meta.attempts_max
+        self.attempts.limit(job, meta.timeout_ms or timeout_ms, attempts_max, now)
 
     def progress(self, key: bytes, attempt: int, frames: Sequence[bytes], now: Now) -> None:
         """The worker of the current attempt sent a PARTIAL; of any other it is dropped."""
-        running = self._running.get(key)
-        if running is not None and running.attempt == attempt:
+        running = self.attempts.maybe_get(key, attempt)
+        if running is not None:
             self._progress.report(running.job, frames, self.notes, now)
 
     def done(self, key: bytes, attempt: int, frames: Sequence[bytes], now: Now) -> None:
@@ -333,7 +269,7 @@ class Lifecycle:
             if attempt != job.attempt:
                 self.counters["replies_late"] += 1
                 return
-            self._stop_running(key)
+            self.attempts.stop(key)
         else:
             self.counters["replies_late_taken"] += 1
             self._leave_waiting(job, State.ENDING)
@@ -344,11 +280,10 @@ class Lifecycle:
             self._bury(job, attempt, reason, now)
             return
         self._move(job, State.ENDING)
-        job.due_ms = now.wall_ms
+        job.due_ms = self._end_times.shared(now.wall_ms)
         meta = ReplyMeta(now.wall_ms, attempt, sizes if len(sizes) != 1 else ())
-        number = self._port.append(
-            Kind.REPLY, job, encode_meta(meta), frames, (Advance(job, State.SUCCEEDED),)
-        )
+        after_sync = (Advance(job, State.SUCCEEDED),)
+        number = self._port.append(Kind.REPLY, job, encode_meta(meta), frames, after_sync)
         self._events.add(number, Step.SUCCEEDED, job, now.wall_ms)
 
     def lost(self, key: bytes, attempt: int, reason: str, now: Now, *, stated: bool = False) -> None:
@@ -357,10 +292,10 @@ class Lifecycle:
         The first lost worker costs no delay: the job is first in its queue again. After that, and
         after a stated failure, retries back off.
         """
-        running = self._running.get(key)
-        if running is None or running.attempt != attempt:
+        running = self.attempts.maybe_get(key, attempt)
+        if running is None:
             return
-        self._stop_running(key)
+        self.attempts.stop(key)
         job = running.job
         self.counters["attempts_failed"] += 1
         self.queues[job.service].failed.hit(now.mono_ms)
@@ -371,8 +306,7 @@ class Lifecycle:
         delay_ms = backoff_ms(key, attempt, self._limits) if stated or attempt > 1 else 0
         job.due_ms = now.wall_ms + delay_ms if delay_ms else 0
         meta = AttemptMeta(Outcome.FAILED, attempt, now.wall_ms, reason, job.due_ms, running.worker)
-        number = self._port.append(Kind.ATTEMPT, job, encode_meta(meta), (), ())
-        self._events.add(number, Step.RETRYING, job, now.wall_ms, reason)
+        self._note(job, meta, (), Step.RETRYING)
         if delay_ms:
             self._move(job, State.SCHEDULED)
             self._arm_due(job, now)
@@ -381,29 +315,30 @@ class Lifecycle:
 
     def damaged(self, job: Job, where: str, now: Now) -> None:
         """The request of a job just taken cannot be read: it is a dead letter that says so (D3)."""
-        self._stop_running(job.key)
+        self.attempts.stop(job.key)
         self.counters["requests_damaged"] += 1
         self._bury(job, job.attempt, f"its request cannot be read: {where}", now)
 
     def _bury(self, job: Job, attempt: int, reason: str, now: Now) -> None:
         if job.state != State.ENDING:
             self._move(job, State.ENDING)
-        job.due_ms = now.wall_ms
+        job.due_ms = self._end_times.shared(now.wall_ms)
         self.notes.endings[job.key] = Ending(State.FAILED, reason)
         meta = AttemptMeta(Outcome.DEAD, attempt, now.wall_ms, reason)
-        number = self._port.append(Kind.ATTEMPT, job, encode_meta(meta), (), (Advance(job, State.FAILED),))
-        self._events.add(number, Step.FAILED, job, now.wall_ms, reason)
+        self._note(job, meta, (Advance(job, State.FAILED),), Step.FAILED)
+
+    def _note(self, job: Job, meta: AttemptMeta, after: tuple[Effect, ...], step: int) -> None:
+        number = self._port.append(Kind.ATTEMPT, job, encode_meta(meta), (), after)
+        self._events.add(number, step, job, meta.at_ms, meta.reason)
 
     # -- by hand
 
     def retry(self, job: Job, answer: Effect, now: Now) -> None:
-        """A FAILED job is put back, with attempts anew and no expiry; ``answer`` leaves once it is durable."""
+        """A FAILED job is put back, with attempts anew and no expiry; ``answer`` leaves once durable."""
         assert job.state == State.FAILED, "only a dead letter is retried"
         self.notes.endings[job.key] = Ending(State.QUEUED)
         meta = AttemptMeta(Outcome.RETRIED, 0, now.wall_ms)
-        after_sync = (Advance(job, State.QUEUED), answer)
-        number = self._port.append(Kind.ATTEMPT, job, encode_meta(meta), (), after_sync)
-        self._events.add(number, Step.RETRIED, job, now.wall_ms)
+        self._note(job, meta, (Advance(job, State.QUEUED), answer), Step.RETRIED)
 
     def _retried(self, job: Job) -> None:
         job.attempt = job.due_ms = 0
@@ -414,21 +349,17 @@ class Lifecycle:
     def cancel(self, job: Job, answer: Effect, now: Now) -> None:
         """A job that has not ended will not run (again); ``answer`` leaves once that is durable."""
         self._withdraw(job, State.ENDING)
-        job.due_ms = now.wall_ms
+        job.due_ms = self._end_times.shared(now.wall_ms)
         self.notes.endings[job.key] = Ending(State.CANCELLED)
         after_sync = (Advance(job, State.CANCELLED), answer)
-        number = self._port.append(
-            Kind.CANCEL, job, encode_meta(CloseMeta(now.wall_ms)), (), after_sync
-        )
+        number = self._port.append(Kind.CANCEL, job, encode_meta(CloseMeta(now.wall_ms)), (), after_sync)
         self._events.add(number, Step.CANCELLED, job, now.wall_ms)
 
     def close(self, job: Job, answers: tuple[Effect, ...], now: Now, *, cause: str = "client") -> None:
         """Write the close; ``answers`` leave once it is durable. Not for a job that is CLOSING already."""
         self._withdraw(job, State.CLOSING)
-        after_sync = (*answers, Advance(job, State.CLOSING))
-        number = self._port.append(
-            Kind.CLOSE, job, encode_meta(CloseMeta(now.wall_ms, cause)), (), after_sync
-        )
+        meta = encode_meta(CloseMeta(now.wall_ms, cause))
+        number = self._port.append(Kind.CLOSE, job, meta, (), (*answers, Advance(job, State.CLOSING)))
         self._events.add(number, Step.CLOSED, job, now.wall_ms, cause)
 
     def _close_kept(self, job: Job, now: Now) -> None:
@@ -439,37 +370,31 @@ class Lifecycle:
         """Whatever the job was doing or waiting for is over; a running attempt is abandoned."""
         if job.state == State.RUNNING:
             self._port.perform(Abandon(job, job.attempt))
-            self._stop_running(job.key)
+            self.attempts.stop(job.key)
             self._move(job, state)
         elif job.state in WAITING:
             self._leave_waiting(job, state)
         else:
             self._move(job, state)
 
-    def keep_until(self, job: Job) -> int:
-        """When the retention of an ended job is over, wall ms; 0: it is kept until closed, or has not ended."""
-        if job.state not in ENDED:
-            return 0
-        limits = self._limits
-        default_ms = limits.dead_letter_retention_ms if job.state == State.FAILED else limits.retention_ms
-        retention_ms = job.retention_ms or default_ms
-        return job.due_ms + retention_ms if retention_ms else 0
-
     # -- time
 
     def on_tick(self, now: Now) -> None:
-        """Time out attempts, queue what has become due, give up what expired, close what was kept enough."""
-        while (running := self._attempt_timers.pop_due(now.mono_ms)) is not None:
+        """Time out attempts, queue what has become due, give up what expired, close what was kept enough.
+
+        A thousand of each at most: what is left keeps the deadline in the past, and messages come between.
+        """
+        while (running := self.attempts.pop_due(now)) is not None:
             self.counters["attempts_timed_out"] += 1
             self._port.perform(Abandon(running.job, running.attempt))
             key = running.job.key
             self.lost(key, running.attempt, "the attempt timed out", now, stated=True)
-        while (job := self._expiry_timers.pop_due(now.mono_ms)) is not None:
+        for job in self._expiry_timers.pop_some(now.mono_ms, TICK_MAX_COUNT):
             if job.state in WAITING and job.key in self.notes.expiries:
                 self._leave_waiting(job, State.ENDING)
                 self.counters["jobs_expired"] += 1
                 self._bury(job, job.attempt, EXPIRED, now)
-        while (job := self._due_timers.pop_due(now.mono_ms)) is not None:
+        for job in self._due_timers.pop_some(now.mono_ms, TICK_MAX_COUNT):
             del self._due[job.key]
             self._enqueue(job)
         self.retention.on_tick(now)
@@ -478,7 +403,7 @@ class Lifecycle:
     def next_deadline(self) -> int | None:
         """Monotonic milliseconds of the next :meth:`on_tick`, or None."""
         deadlines = (
-            self._attempt_timers.next_deadline(),
+            self.attempts.next_deadline(),
             self._expiry_timers.next_deadline(),
             self._due_timers.next_deadline(),
             self.retention.next_deadline(),
@@ -487,11 +412,6 @@ class Lifecycle:
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     # -- small steps
-
-    @property
-    def running_count(self) -> int:
-        """How many attempts are in workers' hands."""
-        return len(self._running)
 
     def _move(self, job: Job, state: int) -> None:
         counts = self.queues[job.service].counts
@@ -516,12 +436,6 @@ class Lifecycle:
         """Only for a job that was never started."""
         if self.notes.expiries and (expires_ms := self.notes.expiries.get(job.key)) is not None:
             self._expiry_timers.arm(now.mono_ms + max(0, expires_ms - now.wall_ms), job)
-
-    def _stop_running(self, key: bytes) -> Running:
-        running = self._running.pop(key)
-        if running.timer is not None:
-            self._attempt_timers.cancel(running.timer)
-        return running
 
     def _leave_waiting(self, job: Job, state: int) -> None:
         """A waiting job gets another state: its timer or its place in the queue is given up."""

@@ -5,6 +5,7 @@ Most jobs have no note at all, so a note costs memory only where there is someth
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from core.pure.jobs import SettingMeta
@@ -26,7 +27,7 @@ class Binding(NamedTuple):
 
 
 class Notes:
-    """Keyed by the job, or the setting. Filled by :class:`core.pure.fold.Fold`, then kept by the lifecycle."""
+    """Keyed by job or setting. Filled by :class:`core.pure.fold.Fold`, then kept by the lifecycle."""
 
     def __init__(self) -> None:
         self.reasons: dict[bytes, str] = {}  # last error, of failed jobs
@@ -36,9 +37,14 @@ class Notes:
         self.settings: dict[bytes, SettingMeta] = {}
         self.asked: dict[bytes, Binding] = {}  # while opening: keys asked for by requests still there
 
+    def keep_only(self, index: Mapping[bytes, object]) -> None:
+        """Jobs that are not in ``index`` are gone."""
+        for noted in (self.reasons, self.expiries, self.progress):
+            for key in noted.keys() - index.keys():
+                self.forget(key)
+
     def forget(self, key: bytes) -> None:
         """The job is gone."""
-        self.reasons.pop(key, None)
-        self.expiries.pop(key, None)
-        self.progress.pop(key, None)
-        self.endings.pop(key, None)
+        for noted in (self.reasons, self.expiries, self.progress, self.endings):
+            if noted:
+                noted.pop(key, None)

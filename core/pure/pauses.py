@@ -28,6 +28,9 @@ class Pauses:
         self._queue = queue
         self._entries: dict[bytes, Job] = {}
 
+    def __len__(self) -> int:
+        return len(self._entries)
+
     def restore(self, index: Mapping[bytes, Job], settings: Mapping[bytes, SettingMeta]) -> None:
         """Take over the settings found in the journal that are still in force."""
         for key, setting in settings.items():

@@ -239,6 +239,12 @@ class WorkerPeer:
             return self._step(Event.FAILED, now_ms, reason=reason)
         return self._step(Event.SUCCEEDED, now_ms, body=body)
 
+    def progress(self, body: Sequence[bytes], now_ms: int) -> list[Action]:
+        """A PARTIAL of the job at hand; nothing if there is none, or in MDP/0.1, which has none."""
+        if self._version == 1 or self.state not in (State.BUSY, State.BUSY_LAST):
+            return []
+        return [self._send(mdp.worker_reply(self._address, body, version=self._version, final=False), now_ms)]
+
     def on_tick(self, now_ms: int) -> list[Action]:
         """Heartbeats, silence and the end of a back-off."""
         if self.state is State.WAITING:

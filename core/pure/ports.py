@@ -12,6 +12,7 @@ from typing import Protocol
 import msgspec
 
 from core.pure.jobs import Job, Now
+from core.pure.tsp import BatchLine
 
 Path = tuple[bytes, ...]
 """The return path of a client: identity frame, then the envelope frames it sent, without delimiter."""
@@ -56,12 +57,44 @@ class AnswerReplay(Effect, frozen=True, gc=False):
     frames: Sequence[bytes]
 
 
+class AnswerBound(Effect, frozen=True, gc=False):
+    """Read the KEY record of ``entry`` and answer a submit under that idempotency key."""
+
+    path: Path
+    entry: Job
+    fingerprint: bytes
+
+
+class AnswerBatch(Effect, frozen=True, gc=False):
+    """Answer a batch; a line that is a Job is the entry of a KEY to be read and judged first."""
+
+    path: Path
+    lines: tuple[BatchLine | Job, ...]
+    fingerprint: bytes
+    created_ms: int
+
+
+class AnswerState(Effect, frozen=True, gc=False):
+    """Hand this question back to the Titanic service: the job is where it was asked to be, or elsewhere."""
+
+    path: Path
+    service: bytes
+    job: Job
+
+
+class AnswerService(Effect, frozen=True, gc=False):
+    """Hand this question back to the Titanic service: tell the row of the service ``name``."""
+
+    path: Path
+    service: bytes
+    name: bytes
+
+
 class Advance(Effect, frozen=True, gc=False):
     """Hand this step back to the Titanic service: the record that caused it is durable."""
 
     job: Job
     state: int
-    detail: str = ""
 
 
 class Wake(Effect, frozen=True, gc=False):
@@ -99,10 +132,15 @@ class Journal(Protocol):
         """The epoch every record written now carries (P1)."""
         ...
 
+    @property
+    def last_seq(self) -> int:
+        """The sequence of the last record appended."""
+        ...
+
     def append(
         self, kind: int, job: Job, meta: bytes, body: Sequence[bytes], after_sync: tuple[Effect, ...]
-    ) -> None:
-        """Queue a record; ``after_sync`` comes back from :meth:`completed` once it is durable.
+    ) -> int:
+        """Queue a record, give its sequence; ``after_sync`` comes back from :meth:`completed` once durable.
 
         An empty ``after_sync`` means nobody waits: the record rides with the next commit.
         Raises JournalFullError (REQUEST, KEY and SETTING only) and JournalFailedError.
@@ -129,9 +167,14 @@ class Journal(Protocol):
 class Port(Protocol):
     """What the Titanic service asks of the shell around it."""
 
+    @property
+    def settled_seq(self) -> int:
+        """Every acknowledgement that waited for a record up to this sequence has been given."""
+        ...
+
     def append(
         self, kind: int, job: Job, meta: bytes, body: Sequence[bytes], after_sync: tuple[Effect, ...]
-    ) -> None:
+    ) -> int:
         """See :meth:`Journal.append`."""
         ...
 
@@ -164,6 +207,10 @@ class Backlog(Protocol):
 
     def lost(self, address: bytes, reason: str, now: Now, *, stated: bool = False) -> None:
         """The worker is gone before replying, or (``stated``) said DISCONNECT with this reason."""
+        ...
+
+    def progress(self, address: bytes, frames: Sequence[bytes], now: Now) -> None:
+        """The worker sent a PARTIAL (RFC 18) of what it is working on."""
         ...
 
     def waiting(self, service: bytes) -> int:

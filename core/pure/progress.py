@@ -15,9 +15,9 @@ RECORD_EVERY_MS: Final = 1_000
 
 
 class Progress:
-    """Keeps the last PARTIAL of a job in memory, and writes one a second to the journal, for all jobs together.
+    """Keeps the last PARTIAL of each job in memory, and writes at most one a second to the journal.
 
-    The record promises nothing: it rides with the next commit, and the newest progress may be lost in a crash.
+    The record promises nothing: it rides with the next commit, and the newest may be lost in a crash.
     """
 
     def __init__(self, port: Port, events: EventLog) -> None:

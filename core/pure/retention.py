@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from core.pure.jobs import Job, Now, State
+from core.pure.jobs import ENDED, Job, Now
 from core.pure.roster import Roster
 
 LOOKS_MAX_COUNT: Final = 1_000
@@ -18,7 +18,6 @@ CLOSES_MAX_COUNT: Final = 100
 STEP_MS: Final = 50
 CLOSING_STEP_MS: Final = 10
 REST_MS: Final = 1_000
-ENDED: Final = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
 
 
 class Retention:

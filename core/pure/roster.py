@@ -16,13 +16,15 @@ BLOCK_COUNT: Final = 512
 class Roster:
     """A sorted set of ids. Adding at the end is O(1), everything else O(log n) and a block.
 
-    A walk is resumed with the last id it gave: it neither repeats nor skips an id that was there all the time.
+    A walk is resumed with the last id it gave: an id that was there all the time comes once.
     """
 
-    __slots__ = ("_blocks", "_lows")
+    __slots__ = ("_blocks", "_high", "_lows", "_tail")
 
     def __init__(self) -> None:
         self._blocks: list[list[bytes]] = []
+        self._high = b""  # no id is above it
+        self._tail: list[bytes] = []  # the last block, or one that is full or gone
         self._lows: list[bytes] = []  # no id of block n is below low n, none of the block before is above
 
     def __len__(self) -> int:
@@ -30,14 +32,21 @@ class Roster:
 
     def add(self, key: bytes) -> None:
         """``key`` is in; adding it twice is a mistake of the caller."""
-        blocks = self._blocks
-        if not blocks or (key > blocks[-1][-1] and len(blocks[-1]) >= BLOCK_COUNT):
-            blocks.append([key])
-            self._lows.append(key)
-        elif key > blocks[-1][-1]:
-            blocks[-1].append(key)
-        else:
+        if key > self._high:
+            self._high = key
+            tail = self._tail
+            if tail and len(tail) < BLOCK_COUNT:
+                tail.append(key)
+            else:
+                self._tail = [key]
+                self._blocks.append(self._tail)
+                self._lows.append(key)
+        elif self._blocks:
             self._insert(key)
+        else:
+            self._tail = [key]
+            self._blocks.append(self._tail)
+            self._lows.append(key)
 
     def _insert(self, key: bytes) -> None:
         at = max(0, bisect_right(self._lows, key) - 1)
@@ -48,6 +57,7 @@ class Roster:
             self._blocks.insert(at + 1, block[BLOCK_COUNT:])
             self._lows.insert(at + 1, block[BLOCK_COUNT])
             del block[BLOCK_COUNT:]
+            self._tail = self._blocks[-1]
 
     def discard(self, key: bytes) -> None:
         """``key`` is out, if it was in."""
@@ -61,6 +71,7 @@ class Roster:
         del block[place]
         if not block:
             del self._blocks[at], self._lows[at]
+            self._tail = self._blocks[-1] if self._blocks else []
 
     def before(self, key: bytes, limit: int) -> list[bytes]:
         """At most ``limit`` ids below ``key``, newest first; an empty key is above all."""

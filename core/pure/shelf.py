@@ -1,4 +1,4 @@
-"""The queues of all services. One that has nothing left rests for two minutes, with its rates, and is forgotten."""
+"""The queues of all services. An empty one rests for two minutes, with its rates, and is forgotten."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Shelf:
         self.queues: dict[bytes, ServiceQueue] = {}
 
     def queue(self, service: bytes) -> ServiceQueue:
-        """The queue of ``service``, made if new; the caller puts something in, or calls :meth:`maybe_rest`."""
+        """The queue of ``service``, made if new; put something in, or call :meth:`maybe_rest`."""
         queue = self.queues.get(service)
         if queue is None:
             queue = self.queues[service] = ServiceQueue(service)
@@ -72,7 +72,7 @@ class Shelf:
         return self._sorted
 
     def summary(self) -> dict[str, dict[str, int]]:
-        """Service -> state -> number of jobs, for a thousand services at most; ``titanic.services`` has all."""
+        """Service -> state -> number of jobs, for a thousand services; ``titanic.services`` has all."""
         return {
             name.decode("ascii"): {
                 "scheduled": queue.counts[State.SCHEDULED],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterator
 from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
@@ -63,6 +64,14 @@ class Timers(Generic[T]):
                 return item
             self._stale -= 1
         return None
+
+    def pop_some(self, now_ms: int, max_count: int) -> Iterator[T]:
+        """At most ``max_count`` items due at ``now_ms``, each removed when it is given."""
+        for _ in range(max_count):
+            item = self.pop_due(now_ms)
+            if item is None:
+                return
+            yield item
 
     def next_deadline(self) -> int | None:
         """When the caller must look again, or None if nothing is armed."""

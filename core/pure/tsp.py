@@ -107,7 +107,7 @@ class ReplyHead(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class JobStatus(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """200 to a status, a cancel and a retry; 300 (pending) and 409 (wrong state) to all that ask for a job."""
+    """200 to a status, a cancel and a retry; 300 (pending) and 409 (wrong state) to any."""
 
     key: bytes
     service: str
@@ -310,7 +310,7 @@ class Stats(msgspec.Struct, frozen=True, array_like=True, gc=False):
     counters: dict[str, int]
     gauges: dict[str, float]
     services: dict[str, dict[str, int]]
-    owners: dict[str, int] = {}  # noqa: RUF012  open jobs per owner; msgspec copies the default
+    owners: dict[str, int] = {}  # open jobs; msgspec copies the default
 
 
 encode_head = msgspec.msgpack.Encoder().encode

@@ -6,7 +6,7 @@ import inspect
 import typing
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -28,6 +28,10 @@ class AttemptFailedError(CoreError):
     """Raised by a handler to fail this attempt for the reason given; the job is tried again later."""
 
 
+class ReplyMemoryError(CoreError):
+    """The memory of replies cannot be read or written; look at its file. The worker goes on without it."""
+
+
 class WorkerJob(msgspec.Struct, frozen=True):
     """One attempt at one job.
 
@@ -40,6 +44,17 @@ class WorkerJob(msgspec.Struct, frozen=True):
     address: bytes
     id: str = ""
     attempt: int = 1
+    report: Callable[[bytes], None] | None = None
+
+    def progress(self, said: bytes | str) -> bool:
+        """Tell the client, or whoever looks at the job, how far it is; callable from any thread.
+
+        Sent as a PARTIAL (RFC 18), which a worker of ``version=2`` has; False: nobody will hear of it.
+        """
+        if self.report is None:
+            return False
+        self.report(said.encode() if isinstance(said, str) else said)
+        return True
 
     @property
     def body(self) -> bytes:
@@ -47,11 +62,17 @@ class WorkerJob(msgspec.Struct, frozen=True):
         return self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
 
 
-def job_of(service: str, address: bytes, frames: Sequence[bytes]) -> WorkerJob:
+def job_of(
+    service: str,
+    address: bytes,
+    frames: Sequence[bytes],
+    report: Callable[[bytes], None] | None = None,
+) -> WorkerJob:
     """The job behind a REQUEST; any address that is not a node's own is a plain request."""
     if len(address) != JOB_ADDRESS_BYTES or not address.startswith(JOB_MARK):
-        return WorkerJob(service, frames, address)
-    return WorkerJob(service, frames, address, address[_KEY].hex(), int.from_bytes(address[17:], "big"))
+        return WorkerJob(service, frames, address, report=report)
+    attempt = int.from_bytes(address[17:], "big")
+    return WorkerJob(service, frames, address, address[_KEY].hex(), attempt, report)
 
 
 def memory_key(job: WorkerJob) -> bytes:
@@ -123,8 +144,27 @@ def _wants_job(function: Callable[..., Any]) -> bool:
     return first is WorkerJob or (isinstance(first, str) and first.split(".")[-1] == "WorkerJob")
 
 
+class Memory(Protocol):
+    """Replies already given. A ``blocking`` one is written in the handler's thread, before the reply goes."""
+
+    @property
+    def blocking(self) -> bool:
+        """Whether :meth:`put` may take its time."""
+        ...
+
+    def get(self, key: bytes) -> Sequence[bytes] | None:
+        """The reply kept under ``key``, if it is still there. ReplyMemoryError."""
+        ...
+
+    def put(self, key: bytes, frames: Sequence[bytes]) -> None:
+        """Keep this reply. ReplyMemoryError."""
+        ...
+
+
 class ReplyMemory:
     """The replies given last, bounded by count and bytes: a redelivered job is answered, not done again."""
+
+    blocking = False
 
     def __init__(self, max_count: int = MEMORY_MAX_COUNT, max_bytes: int = MEMORY_MAX_BYTES) -> None:
         self.size_bytes = 0

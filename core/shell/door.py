@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,12 +19,15 @@ from core.pure.allow import Admission
 from core.pure.jobs import Now
 from core.pure.keeping import Keeping, KeepLimits
 from core.shell.clock import Clock
-from core.shell.curve import Authenticator, load_server
+from core.shell.curve import Authenticator, CurveError, load_server
 from core.shell.guard import Guard
 from core.shell.pump import SocketPump
 from core.shell.sockets import bind_router, trace_received
 
 REFRESH_S: Final = 1.0
+REBIND_S: Final = 0.01
+
+log = logging.getLogger("titanic.door")
 
 OnMessage = Callable[[list[bytes]], None]
 OnGone = Callable[[bytes, Now], None]
@@ -70,6 +74,8 @@ class Door:
         if curve is not None:  # before anything binds: whoever comes first is asked for its key
             self._secret = load_server(curve)
             self._authenticator = Authenticator(self._context, curve)
+        self._socket: zmq.Socket[bytes] | None = None
+        self._endpoint = ""
         self._pump: SocketPump | None = None
         self._guard: Guard | None = None
         self._refresh: asyncio.TimerHandle | None = None
@@ -98,9 +104,8 @@ class Door:
             trace=trace_received(self._trace),
         )
         self._pump.start()
-        port = bound.rpartition(":")[2]
-        self._guard = Guard(int(port) if port.isdecimal() else 0, self._accounted_bytes)
-        self._guard.start()
+        self._socket, self._endpoint = socket, bound
+        self._watch()
         if self._authenticator is not None:
             self._start_refreshing()
         return bound
@@ -177,7 +182,15 @@ class Door:
         queued = self._pump.queued_bytes if self._pump is not None else 0
         return self._accounted() + queued + self.keeping.kept_bytes
 
-    # -- the allow-list, read again when it changes and on SIGHUP
+    def _watch(self) -> None:
+        port = self._endpoint.rpartition(":")[2]
+        guard = Guard(int(port) if port.isdecimal() else 0, self._accounted_bytes)
+        if self._guard is not None:
+            guard.shut_count, guard.ended_count = self._guard.shut_count, self._guard.ended_count
+        guard.start()
+        self._guard = guard
+
+    # -- keys and allow-list, read again when they change and on SIGHUP
 
     def _start_refreshing(self) -> None:
         loop = asyncio.get_running_loop()
@@ -185,11 +198,41 @@ class Door:
             loop.add_signal_handler(signal.SIGHUP, self._read_again)
         self._refresh = loop.call_later(REFRESH_S, self._on_refresh)
 
-    def _read_again(self) -> None:
+    def _read_again(self, *, always: bool = True) -> None:
         assert self._authenticator is not None, "only with CURVE"
-        self._authenticator.refresh(always=True)
+        assert self._curve is not None, "only with CURVE"
+        self._authenticator.refresh(always=always)
+        try:
+            secret = load_server(self._curve)
+        except CurveError as error:
+            log.error("the key is kept as it was: %s", error)
+            return
+        if secret != self._secret:
+            self._secret = secret
+            self._bind_again()
+
+    def _bind_again(self) -> None:
+        """Serve under the new key: every connection ends, and comes back if its peer knows that key."""
+        assert self._socket is not None, "the key changed before open()"
+        assert self._guard is not None, "a listener without a guard"
+        log.warning("the server's key has changed; every connection is made anew")
+        self._guard.close()  # it holds the listener
+        self._socket.unbind(self._endpoint)
+        self._socket.setsockopt(zmq.CURVE_SECRETKEY, self._secret)
+        self._try_bind()
+
+    def _try_bind(self) -> None:
+        assert self._socket is not None, "no socket to bind"
+        if self._refresh is not None:
+            self._refresh.cancel()
+        try:
+            self._socket.bind(self._endpoint)
+        except zmq.ZMQError:  # libzmq closes the old listener in its own thread
+            self._refresh = asyncio.get_running_loop().call_later(REBIND_S, self._try_bind)
+            return
+        self._watch()
+        self._refresh = asyncio.get_running_loop().call_later(REFRESH_S, self._on_refresh)
 
     def _on_refresh(self) -> None:
-        assert self._authenticator is not None, "only with CURVE"
-        self._authenticator.refresh()
         self._refresh = asyncio.get_running_loop().call_later(REFRESH_S, self._on_refresh)
+        self._read_again(always=False)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from core.errors import CoreError
-from core.pure.worker_job import AttemptFailedError, Handler, WorkerJob, adapt
+from core.pure.worker_job import AttemptFailedError, Handler, Memory, WorkerJob, adapt
 from core.shell.curve import ClientKeys
 from core.shell.dealer import TraceLine
 from core.shell.worker import Worker
@@ -184,11 +184,22 @@ def run_worker(
     identity: str = "",
     trace: TraceLine | None = None,
     keys: ClientKeys | None = None,
+    *,
+    version: int = 1,
+    memory: Memory | None = None,
 ) -> int:
     """Serve until SIGTERM or SIGINT; 0 after the jobs at hand are finished, 1 if aborted by a second signal.
 
     Raises ValueError for an endpoint, a name or a number that cannot be.
     """
-    worker = Worker(nodes, concurrency=concurrency, identity=identity, keys=keys, trace=trace)
+    worker = Worker(
+        nodes,
+        concurrency=concurrency,
+        identity=identity,
+        version=version,
+        memory=memory,
+        keys=keys,
+        trace=trace,
+    )
     worker.add(service, handler)
     return worker.run()

@@ -37,6 +37,7 @@ from core.shell.sockets import BACKLOG_COUNT
 LOOK_S: Final = 0.25
 RESERVE_SHARE: Final = 4  # at most this fraction (1/n) of a small descriptor limit is held in reserve
 SWELL_MAX_BYTES: Final = 512 << 20
+RAISED_MAX_BYTES: Final = 1 << 30  # of what did not come back after connections were ended
 SETTLE_LOOKS: Final = 8  # after a connection was shut down, before another is
 LISTENING_MAX_FD: Final = 4_096  # the listener is looked for below this, once, at start
 
@@ -109,6 +110,7 @@ class Guard:
         self._base_bytes = resident_bytes() - accounted_bytes()
         self._traffic: dict[int, Traffic] = {}
         self._settling = 0
+        self._raised_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         self._fill_reserve()
 
@@ -186,8 +188,10 @@ class Guard:
             return
         if self._settling:
             self._settling -= 1
-            if not self._settling:
-                self._base_bytes += swell_bytes  # what the allocator keeps is not the next peer's fault
+            if not self._settling:  # what the allocator keeps is not the next peer's fault, within limits
+                raised_bytes = min(swell_bytes, RAISED_MAX_BYTES - self._raised_bytes)
+                self._raised_bytes += raised_bytes
+                self._base_bytes += raised_bytes
             return
         before, self._traffic = self._traffic, _traffic(self._port)
         if swell_bytes < self._swell_max or not before:

@@ -20,6 +20,7 @@ from core.pure.broker import Broker, BrokerLimits
 from core.pure.jobs import Now
 from core.pure.keeping import KeepLimits
 from core.pure.ports import Abandon, Effect, Journal, Path, Wake, Work
+from core.pure.store_heads import StorePort
 from core.pure.titanic import TitanicLimits, attempt_address
 from core.shell.clock import Alarm, Clock, earliest
 from core.shell.door import Door
@@ -53,6 +54,7 @@ class Node:
         *,
         id_secret: bytes,
         trace: Callable[[str], None] | None = None,
+        store: StorePort | None = None,
     ) -> None:
         self._options = options
         self._clock = Clock()
@@ -83,11 +85,13 @@ class Node:
             version=options.version,
             limits=options.titanic,
             counters=self._counters,
+            store=store,
         )
         self.broker = Broker(
             door, internal=self, backlog=self, limits=options.limits, admission=door.admission
         )
-        self.shell.titanic.restore(recovered.jobs, recovered.reasons, self._now)
+        self.shell.titanic.desk.directory = self.broker
+        self.shell.titanic.restore(recovered.jobs, recovered.notes, self._now)
 
     # -- life of the node
 
@@ -164,6 +168,10 @@ class Node:
         """See Backlog.lost."""
         self.shell.titanic.lost(address, reason, now, stated=stated)
 
+    def progress(self, address: bytes, frames: Sequence[bytes], now: Now) -> None:
+        """See Backlog.progress."""
+        self.shell.titanic.progress(address, frames, now)
+
     def waiting(self, service: bytes) -> int:
         """See Backlog.waiting."""
         queue = self.shell.titanic.life.queues.get(service)
@@ -231,14 +239,15 @@ async def run_node(
     bind_notify: Callable[[Callable[[], None]], None],
     trace: Callable[[str], None] | None = None,
     ready: Callable[[str], None] | None = None,
+    store: StorePort | None = None,
 ) -> int:
     """Serve until SIGTERM or SIGINT, or until the journal fails; returns the exit code.
 
     ``bind_notify`` is given the callable that the journal's sync thread must call after each commit.
-    ``ready`` is told the endpoint once the socket is bound.
+    ``ready`` is told the endpoint once the socket is bound. ``store`` is the journal's file, if it has one.
     """
     loop = asyncio.get_running_loop()
-    node = Node(journal, recovered, options, id_secret=id_secret, trace=trace)
+    node = Node(journal, recovered, options, id_secret=id_secret, trace=trace, store=store)
 
     def notify() -> None:
         loop.call_soon_threadsafe(node.on_synced)

@@ -21,6 +21,8 @@ Admit = Callable[[zmq.Frame, list[bytes]], bool]
 
 FRAMES_MAX_COUNT: Final = 1_024
 
+TURN_MAX_S: Final = 0.02  # of handling messages before timers and other callbacks get their turn
+LOOK_COUNT: Final = 8  # messages between two looks at the clock
 QUEUE_MAX_BYTES: Final = 256 * 1024 * 1024
 PEER_SHARE: Final = 10  # a single peer that does not read may fill this fraction (1/n) of the send queue
 RETRIES_PER_TURN: Final = 8  # blocked peers tried before other callbacks of the loop get their turn
@@ -181,9 +183,10 @@ class SocketPump:
                 self._schedule()
 
     def _drain(self) -> bool:
-        """Receive until empty or ``max_batch``; True if there may be more."""
+        """Receive until empty, ``max_batch`` or 20 ms; True if there may be more."""
         receive, on_message, trace, admit = self._receive_frame, self._on_message, self._trace, self._admit
-        count = 0
+        count, again = 0, False
+        end = self._loop.time() + TURN_MAX_S
         while count < self._max_batch:
             self._touched = False
             try:
@@ -193,10 +196,8 @@ class SocketPump:
             frames = [frame.bytes]
             while frame.more:
                 frame = receive(_NOBLOCK, False)
-                frames.append(frame.bytes)
-                if len(frames) > self._frames_max:
-                    self._skip(frame)
-                    break
+                if len(frames) <= self._frames_max:
+                    frames.append(frame.bytes)
             count += 1
             if admit is not None and not admit(first, frames):
                 continue
@@ -205,14 +206,12 @@ class SocketPump:
             on_message(frames)
             if self._fd == -2:
                 return False
+            if not count % LOOK_COUNT and self._loop.time() > end:
+                again = True
+                break
         if count and self._after_batch is not None:
             self._after_batch()
-        return count == self._max_batch
-
-    def _skip(self, frame: zmq.Frame) -> None:
-        """The rest of a message that is too long is not even copied."""
-        while frame.more:
-            frame = self._receive_frame(_NOBLOCK, False)
+        return again or count == self._max_batch
 
     def _report(self) -> None:
         unreachable, self._unreachable = self._unreachable, []

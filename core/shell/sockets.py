@@ -11,8 +11,8 @@ from core.pure import mdp, zap
 
 MESSAGE_MAX_BYTES: Final = 64 * 1024 * 1024
 HANDSHAKE_MS: Final = 5_000
-ZMTP_HEARTBEAT_MS: Final = 5_000
-ZMTP_TIMEOUT_MS: Final = 15_000
+ZMTP_HEARTBEAT_MS: Final = 15_000
+ZMTP_TIMEOUT_MS: Final = 30_000
 SEND_HWM: Final = 10_000
 RECEIVE_HWM: Final = 256  # whole messages a peer may have waiting in libzmq; TCP holds it back after that
 BACKLOG_COUNT: Final = 100  # connections the kernel may have accepted for us

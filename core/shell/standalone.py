@@ -21,6 +21,7 @@ from core.pure.broker import Broker, BrokerLimits
 from core.pure.courier import Courier
 from core.pure.jobs import Now
 from core.pure.ports import Abandon, Effect, Journal, Path, Wake, Work
+from core.pure.store_heads import BACKUP, STORE, StorePort
 from core.pure.titanic import TitanicLimits, attempt_address
 from core.pure.worker_job import AttemptFailedError, WorkerJob
 from core.shell.clock import Alarm, Clock, earliest
@@ -39,8 +40,19 @@ SLOTS: Final = {
     tsp.SUBMIT: 32,
     tsp.FETCH: 32,
     tsp.STATUS: 8,
+    tsp.BATCH: 4,
+    tsp.DELETE: 8,
+    tsp.CANCEL: 2,
+    tsp.RETRY: 2,
+    tsp.LIST: 2,
+    tsp.SERVICES: 2,
+    tsp.PAUSE: 1,
+    tsp.RESUME: 1,
+    tsp.EVENTS: 4,
     tsp.HELLO: 2,
     tsp.STATS: 1,
+    STORE: 1,
+    BACKUP: 2,
 }
 """Registrations per service: a MDP worker answers one request at a time, and an answer waits for a sync."""
 MMI_TIMEOUT_S: Final = 2.5
@@ -143,6 +155,7 @@ class TitanicService:
         limits: TitanicLimits,
         trace: TraceLine | None,
         keys: ClientKeys | None = None,
+        store: StorePort | None = None,
     ) -> None:
         self._clock = Clock()
         self._keys = keys
@@ -164,8 +177,9 @@ class TitanicService:
             id_secret=id_secret,
             version=version,
             limits=limits,
+            store=store,
         )
-        self.shell.titanic.restore(recovered.jobs, recovered.reasons, self._clock.now())
+        self.shell.titanic.restore(recovered.jobs, recovered.notes, self._clock.now())
 
     def _worker(self, endpoint: str, service: bytes, count: int, trace: TraceLine | None) -> Worker:
         worker = Worker([endpoint], concurrency=count, keys=self._keys, trace=trace)
@@ -314,6 +328,7 @@ async def run_service(
     keys: ClientKeys | None = None,
     trace: TraceLine | None = None,
     ready: Callable[[str], None] | None = None,
+    store: StorePort | None = None,
 ) -> int:
     """Run Titanic at somebody's broker until SIGTERM, SIGINT or a failed journal; the exit code."""
     loop = asyncio.get_running_loop()
@@ -326,6 +341,7 @@ async def run_service(
         limits=limits or TitanicLimits(),
         keys=keys,
         trace=trace,
+        store=store,
     )
 
     def notify() -> None:

@@ -7,26 +7,35 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol, TypeVar, cast
 
 from core.errors import DamagedRecordError
 from core.pure import tsp
 from core.pure.ids import RANDOM_BITS, Mint
-from core.pure.jobs import Job, Now, decode_reply, decode_request, split_frames
+from core.pure.jobs import Job, Now, decode_key, decode_reply, decode_request, split_frames
+from core.pure.keys import MEMORY_BYTES
+from core.pure.notes import Notes
 from core.pure.ports import (
     Advance,
     Answer,
+    AnswerBatch,
+    AnswerBound,
     AnswerReplay,
     AnswerReply,
+    AnswerService,
+    AnswerState,
     AnswerStatus,
     Effect,
     Journal,
     Path,
     Work,
 )
+from core.pure.store_heads import StorePort
 from core.pure.titanic import Titanic, TitanicLimits, attempt_address
 from core.shell.clock import Clock
+from core.shell.store_services import ImageDue, StoreServices
 
 log = logging.getLogger("titanic.service")
 E = TypeVar("E", bound=Effect)
@@ -41,8 +50,8 @@ class Recovered(Protocol):
         ...
 
     @property
-    def reasons(self) -> Mapping[bytes, str]:
-        """Key -> last error, of every failed job."""
+    def notes(self) -> Notes:
+        """What else is known of them; shared with the fold, which writes it into relocated jobs."""
         ...
 
 
@@ -64,17 +73,19 @@ class TitanicShell:
         version: str = "",
         limits: TitanicLimits | None = None,
         counters: Callable[[], Mapping[str, int]] = dict,
+        store: StorePort | None = None,
     ) -> None:
         limits = limits or TitanicLimits()
         self.journal = journal
         self.damaged_count = 0
         self._id_secret = id_secret
         self._version = version
-        self._request_max_bytes = limits.request_max_bytes
+        self._limits = limits
         self._counters = counters
         self._started_ms = clock.now().wall_ms
         self._clock = clock
         self._reply = reply
+        self._awaited: deque[int] = deque()  # sequences of the records that somebody waits for
         mint = Mint(id_secret)
         self.titanic = Titanic(
             journal.index,
@@ -83,6 +94,7 @@ class TitanicShell:
             new_key=lambda now: mint.make(now.wall_ms, secrets.randbits(RANDOM_BITS)),
             durability=journal.durability,
             epoch=journal.epoch,
+            last_seq=journal.last_seq,
             limits=limits,
         )
         self._performers: dict[type[Effect], Callable[[Effect], None]] = dict(others)
@@ -91,21 +103,37 @@ class TitanicShell:
         self._on(AnswerReply, self._answer_reply)
         self._on(AnswerStatus, self._answer_status)
         self._on(AnswerReplay, self._answer_replay)
+        self._on(AnswerBound, self._answer_bound)
+        self._on(AnswerBatch, self._answer_batch)
+        self._on(AnswerState, self.titanic.desk.answer_state)
+        self._on(AnswerService, self._answer_service)
+
+        self._store = StoreServices(store, self.barrier, reply)
+        self._on(ImageDue, self._store.on_image_due)
 
     def _on(self, kind: type[E], perform: Callable[[E], None]) -> None:
         self._performers[kind] = cast("Callable[[Effect], None]", perform)
 
     # -- the Titanic service's Port
 
+    @property
+    def settled_seq(self) -> int:
+        """See Port.settled_seq."""
+        return self._awaited[0] - 1 if self._awaited else self.journal.last_seq
+
     def append(
         self, kind: int, job: Job, meta: bytes, body: Sequence[bytes], after_sync: tuple[Effect, ...]
-    ) -> None:
+    ) -> int:
         """See Journal.append."""
-        self.journal.append(kind, job, meta, body, after_sync)
+        number = self.journal.append(kind, job, meta, body, after_sync)
+        if after_sync:
+            self._awaited.append(number)
+        return number
 
     def barrier(self, after_sync: tuple[Effect, ...]) -> None:
         """See Journal.barrier."""
         self.journal.barrier(after_sync)
+        self._awaited.append(self.journal.last_seq)
 
     def perform(self, effect: Effect) -> None:
         """Do it now; an effect nobody performs is our own mistake and raises KeyError."""
@@ -115,8 +143,9 @@ class TitanicShell:
 
     def on_synced(self) -> None:
         """Perform what became durable since the last call, in append order. JournalFailedError."""
-        performers = self._performers
+        performers, awaited = self._performers, self._awaited
         for after_sync in self.journal.completed():
+            awaited.popleft()
             for effect in after_sync:
                 performers[type(effect)](effect)
 
@@ -126,6 +155,8 @@ class TitanicShell:
             self._reply(path, service, (tsp.OK, tsp.encode_head(self._hello())))
         elif service == tsp.STATS:
             self._reply(path, service, (tsp.OK, tsp.encode_head(self._stats())))
+        elif service in StoreServices.services:
+            self._store.handle(service, path, body)
         else:
             self.titanic.handle(service, path, body, now)
 
@@ -138,20 +169,31 @@ class TitanicShell:
             reason="",
             durability=self.journal.durability,
             id_secret=self._id_secret,
-            max_body_bytes=self._request_max_bytes,
+            max_body_bytes=self._limits.request_max_bytes,
             started_ms=self._started_ms,
-            jobs=len(self.journal.index),
+            jobs=self.titanic.jobs_count,
+            key_lifetime_ms=self._limits.key_lifetime_ms,
+            key_lifetime_max_ms=self._limits.key_lifetime_max_ms,
         )
 
     def _stats(self) -> tsp.Stats:
-        life = self.titanic.life
-        counters = {**self._counters(), **life.counters, "records_damaged": self.damaged_count}
-        gauges: dict[str, float] = {
-            "jobs_open": len(self.journal.index),
-            "attempts_running": life.running_count,
-            "waiters": self.titanic.waiters_count,
+        titanic, life, keys = self.titanic, self.titanic.life, self.titanic.keys
+        counters = {
+            **self._counters(),
+            **life.counters,
+            "keys_expired": keys.expired_count,
+            "records_damaged": self.damaged_count,
         }
-        return tsp.Stats(counters, gauges, life.summary())
+        gauges: dict[str, float] = {
+            "jobs_open": titanic.jobs_count,
+            "attempts_running": len(life.attempts),
+            "waiters": titanic.waiters_count,
+            "followers": titanic.desk.followers_count,
+            "services": len(life.queues),
+            "keys_open": keys.count,
+            "keys_memory_bytes": keys.count * MEMORY_BYTES,
+        }
+        return tsp.Stats(counters, gauges, life.shelf.summary(), dict(life.owners.open_counts))
 
     def take(self, service: bytes, worker: bytes, now: Now) -> Work | None:
         """The next attempt with its frames read from disk; a request that cannot be read is buried."""
@@ -213,7 +255,33 @@ class TitanicShell:
         except DamagedRecordError as error:
             self._answer_damaged(effect.path, tsp.SUBMIT, effect.job, error)
             return
-        self._answer(self.titanic.judge_replay(effect, decode_request(raw_meta), body))
+        self._answer(self.titanic.intake.judge_replay(effect, decode_request(raw_meta), body))
+
+    def _answer_bound(self, effect: AnswerBound) -> None:
+        try:
+            raw_meta, _ = self.journal.read_request(effect.entry)
+        except DamagedRecordError as error:
+            self._answer_damaged(effect.path, tsp.SUBMIT, effect.entry, error)
+            return
+        self._answer(self.titanic.intake.judge_bound(effect, decode_key(raw_meta)))
+
+    def _answer_batch(self, effect: AnswerBatch) -> None:
+        lines = [
+            self._judged_line(line, effect.fingerprint) if isinstance(line, Job) else line
+            for line in effect.lines
+        ]
+        self._answer(self.titanic.intake.batch_answer(effect, lines))
+
+    def _judged_line(self, entry: Job, fingerprint: bytes) -> tsp.BatchLine:
+        try:
+            raw_meta, _ = self.journal.read_request(entry)
+        except DamagedRecordError as error:
+            self._report_damage(entry, error)
+            return tsp.BatchLine(500, b"", detail=f"its stored key is damaged: {error.where}")
+        return self.titanic.intake.judge_line(decode_key(raw_meta), fingerprint)
+
+    def _answer_service(self, effect: AnswerService) -> None:
+        self.titanic.desk.answer_service(effect, self._clock.now())
 
     def _answer_damaged(self, path: Path, service: bytes, job: Job, error: DamagedRecordError) -> None:
         self._report_damage(job, error)

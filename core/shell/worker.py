@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import queue
 import random
 import signal
 import threading
@@ -23,6 +22,7 @@ from core.pure import peer_worker as machine
 from core.pure.worker_job import (
     AttemptFailedError,
     Handler,
+    Memory,
     ReplyMemory,
     WorkerJob,
     adapt,
@@ -30,10 +30,10 @@ from core.pure.worker_job import (
     job_of,
     memory_key,
     reason_of,
-    to_frames,
 )
 from core.shell.curve import ClientKeys
 from core.shell.dealer import TraceLine, connect_dealer, trace_lines
+from core.shell.handling import HandlerThread, plain, recall, remember, waiting
 from core.shell.pump import SocketPump
 
 __all__ = ["AttemptFailedError", "Worker", "WorkerJob"]
@@ -53,8 +53,10 @@ class Worker:
     """Handlers for one or more services, registered at the first of ``nodes`` that answers.
 
     Every service gets ``concurrency`` registrations. With ``identity`` they are durable sockets by that name
-    (``NAME``, ``NAME-2``, ...). Replies to durable jobs are remembered while the process lives (``memory``),
-    so a job delivered again is answered without being done again.
+    (``NAME``, ``NAME-2``, ...). Replies to durable jobs are remembered, so that a job delivered again is
+    answered without being done again: while the process lives, or in a file with ``memory`` a
+    :class:`core.shell.sqlite_memory.SqliteReplyMemory`. With ``version`` 2 it speaks MDP/0.2 (RFC 18), and
+    ``job.progress(...)`` is heard; the broker must know that version.
     """
 
     def __init__(
@@ -64,7 +66,8 @@ class Worker:
         concurrency: int = 1,
         identity: str = "",
         heartbeat_ms: int = machine.HEARTBEAT_MS,
-        memory: ReplyMemory | None = None,
+        version: int = 1,
+        memory: Memory | None = None,
         keys: ClientKeys | None = None,
         trace: TraceLine | None = None,
     ) -> None:
@@ -72,8 +75,11 @@ class Worker:
             raise ValueError("nodes is a sequence of at least one endpoint, such as ['tcp://127.0.0.1:5555']")
         if not 1 <= concurrency <= CONCURRENCY_MAX:
             raise ValueError(f"concurrency is 1 to {CONCURRENCY_MAX}, not {concurrency}")
+        if version not in (1, 2):
+            raise ValueError(f"version is 1 for MDP/0.1 or 2 for MDP/0.2, not {version}")
         self.nodes = tuple(nodes)
-        self.memory = memory if memory is not None else ReplyMemory()
+        self.version = version
+        self.memory: Memory = memory if memory is not None else ReplyMemory()
         self.done_count = 0
         self.failed_count = 0
         self._concurrency = concurrency
@@ -203,18 +209,21 @@ class _Slot:
     def __init__(self, worker: Worker, service: str, handler: Handler, identity: str) -> None:
         self._worker = worker
         self._service = service
-        self._handler = handler
+        self._handler = (waiting if is_async(handler) else plain)(handler, worker.memory)
         self._identity = identity
         self._is_async = is_async(handler)
         self._loop = asyncio.get_running_loop()
         self._peer = machine.WorkerPeer(
-            service.encode(), heartbeat_ms=worker.heartbeat_ms, spread=random.uniform(0.75, 1.25)
+            service.encode(),
+            heartbeat_ms=worker.heartbeat_ms,
+            version=worker.version,
+            spread=random.uniform(0.75, 1.25),
         )
         self._endpoint = worker.nodes[0]
         self._pump: SocketPump | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at_ms = 0
-        self._thread: _HandlerThread | None = None
+        self._thread: HandlerThread | None = None
         self._task: asyncio.Task[Any] | None = None
         self._job: WorkerJob | None = None
         self._key = b""
@@ -297,10 +306,10 @@ class _Slot:
     # ---- the job at hand ----
 
     def _start(self, run: machine.Run) -> None:
-        job = job_of(self._service, run.address, run.body)
+        job = job_of(self._service, run.address, run.body, self._reporter(run.address))
         key = memory_key(job)
         self._job, self._key = job, key
-        kept = self._worker.memory.get(key) if key else None
+        kept = recall(self._worker.memory, key)
         if kept is not None:
             self.finish(kept, "")
             return
@@ -315,8 +324,23 @@ class _Slot:
             self._task.add_done_callback(self._task_done)
             return
         if self._thread is None:
-            self._thread = _HandlerThread(self._handler, self._loop, self._done, self._service)
+            self._thread = HandlerThread(self._handler, self._loop, self._done, self._service)
         self._thread.put(job)
+
+    def _reporter(self, address: bytes) -> Callable[[bytes], None] | None:
+        """What sends a PARTIAL of this attempt, from any thread, while it is the one at hand."""
+        if self._worker.version == 1:
+            return None
+
+        def send(said: bytes) -> None:
+            if self._job is not None and self._job.address == address:
+                self._perform(self._peer.progress([said], _now_ms()))
+
+        def report(said: bytes) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop was closed by an abort while the handler ran
+                self._loop.call_soon_threadsafe(send, said)
+
+        return report
 
     def _task_done(self, task: asyncio.Task[Any]) -> None:
         self._task = None
@@ -330,17 +354,15 @@ class _Slot:
         """The handler ended; in the loop's thread."""
         if self._aborted:
             return
-        frames: list[bytes] | None = None
-        if error is None:
-            try:
-                frames = to_frames(result)
-            except AttemptFailedError as refused:
-                error = refused
+        frames: Sequence[bytes] | None = None
         reason = reason_of(error) if error is not None else ""
         if error is not None:
             self._report(error, reason)
-        elif self._key and frames is not None:
-            self._worker.memory.put(self._key, frames)
+        else:
+            assert isinstance(result, Sequence), "handlers are wrapped by core.shell.handling"
+            frames = result
+            if not self._worker.memory.blocking:
+                remember(self._worker.memory, self._key, frames)
         self._worker.running.pop(self._key, None)
         twins, self.twins = self.twins, []
         self.finish(frames, reason)
@@ -366,39 +388,3 @@ class _Slot:
             reason,
             exc_info=None if isinstance(error, AttemptFailedError) else error,
         )
-
-
-class _HandlerThread:
-    """One daemon thread that runs a plain handler; daemon, so that an abort does not wait for user code."""
-
-    def __init__(
-        self,
-        handler: Handler,
-        loop: asyncio.AbstractEventLoop,
-        on_done: Callable[[object, BaseException | None], None],
-        name: str,
-    ) -> None:
-        self._handler, self._loop, self._on_done = handler, loop, on_done
-        self._jobs: queue.SimpleQueue[WorkerJob | None] = queue.SimpleQueue()
-        threading.Thread(target=self._work, name=f"titanic-{name}", daemon=True).start()
-
-    def put(self, job: WorkerJob) -> None:
-        """Run the handler on this job; ``on_done`` follows in the loop."""
-        self._jobs.put(job)
-
-    def leave(self) -> None:
-        """The thread ends after the job at hand."""
-        self._jobs.put(None)
-
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            result, error = None, None
-            try:
-                result = self._handler(job)
-            except BaseException as raised:  # whatever user code raises fails the attempt, not the worker
-                error = raised
-            try:
-                self._loop.call_soon_threadsafe(self._on_done, result, error)
-            except RuntimeError:  # the loop was closed by an abort while the handler ran
-                return
-            del job, result, error

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import pytest
 
-from core.pure.jobs import Job, Kind
+from core.pure.jobs import Job, Kind, State
 from core.pure.ports import Effect, Journal, Wake
 from gateway.composition.journal import open_journal
 from tests.support.memory_journal import MemoryJournal
@@ -122,3 +122,18 @@ def test_a_journal_says_what_an_acknowledgement_is_worth(subject: Subject) -> No
     """The label is one of the published ones and the epoch counts from one."""
     assert subject.journal.durability in ("memory", "fsync")
     assert subject.journal.epoch >= 1
+
+
+def test_an_entry_opened_again_under_its_key_stays_when_the_old_one_is_closed(subject: Subject) -> None:
+    """A setting, or a key, may be closed and set anew before that close is durable; the last one counts."""
+    key = b"s" * 16
+    first, second, third = (Job(key, state=State.BINDING) for _ in range(3))
+    subject.journal.append(Kind.SETTING, first, b"\x90", (), ())
+    subject.journal.append(Kind.CLOSE, first, b"\x90", (), (Wake(b"closed"),))
+    subject.journal.append(Kind.SETTING, second, b"\x91\x01", (), ())
+    assert subject.journal.append(Kind.SETTING, third, b"\x91\x02", (), (Wake(b"set"),)) == (
+        subject.journal.last_seq
+    )
+    assert subject.synced(2) == [(Wake(b"closed"),), (Wake(b"set"),)]
+    assert subject.journal.index[key] is third
+    assert subject.journal.read_request(third)[0] == b"\x91\x02"

@@ -192,12 +192,13 @@ def test_a_late_reply_of_anybody_else_is_not_believed(rig: BrokerRig) -> None:
     assert rig.backlog.results == []
 
 
-def test_partials_of_durable_work_are_counted(rig: BrokerRig) -> None:
-    """They neither end the attempt nor reach a client."""
+def test_partials_of_durable_work_go_to_the_backlog(rig: BrokerRig) -> None:
+    """They neither end the attempt nor reach a client; they are counted."""
     rig.backlog.put(b"echo", b"job-1", b"body")
     rig.receive(b"W", b"MDPW02", b"\x01", b"echo")
     assert rig.receive(b"W", b"MDPW02", b"\x03", b"job-1", b"", b"half") == []
     assert rig.count("durable_partials") == 1
+    assert rig.backlog.partials == [(b"job-1", [b"half"])]
     rig.receive(b"W", b"MDPW02", b"\x04", b"job-1", b"", b"whole")
     assert rig.backlog.results == [(b"job-1", [b"whole"])]
 

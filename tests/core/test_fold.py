@@ -57,18 +57,18 @@ def test_bytes_that_are_no_meta_raise(kind: Kind) -> None:
         ((REQUEST, STARTED, FAILED), State.SCHEDULED, 3, 5_000),
         ((REQUEST, STARTED, LOST), State.QUEUED, 3, 0),
         ((REQUEST, STARTED, FAILED, STARTED), State.RUNNING, 3, 0),
-        ((REQUEST, STARTED, DEAD), State.FAILED, 3, 0),
+        ((REQUEST, STARTED, DEAD), State.FAILED, 3, 3_000),
         ((REQUEST, STARTED, DEAD, RETRIED), State.QUEUED, 0, 0),
-        ((REQUEST, STARTED, REPLY), State.SUCCEEDED, 3, 0),
-        ((REQUEST, STARTED, REPLY, FAILED), State.SUCCEEDED, 3, 0),
+        ((REQUEST, STARTED, REPLY), State.SUCCEEDED, 3, 6_000),
+        ((REQUEST, STARTED, REPLY, FAILED), State.SUCCEEDED, 3, 6_000),
         ((REQUEST, RETRIED), State.QUEUED, 0, 0),
-        ((REQUEST, CANCEL, STARTED), State.CANCELLED, 0, 0),
+        ((REQUEST, CANCEL, STARTED), State.CANCELLED, 0, 6_000),
     ],
 )
 def test_records_say_where_a_job_stands(
     records: tuple[tuple[Kind, msgspec.Struct], ...], state: State, attempt: int, due_ms: int
 ) -> None:
-    """Each history of records has one state, attempt and due time."""
+    """Each history has one state, attempt and due time; of an ended job, the time of its end."""
     job = folded(*records)
     assert (job.state, job.attempt, job.due_ms) == (state, attempt, due_ms)
 
@@ -77,9 +77,9 @@ def test_the_last_error_of_a_dead_letter_is_kept() -> None:
     """It is there until somebody puts the job back."""
     fold = Fold()
     folded(REQUEST, STARTED, DEAD, fold=fold)
-    assert fold.reasons == {KEY: "too often"}
+    assert fold.notes.reasons == {KEY: "too often"}
     folded(REQUEST, STARTED, DEAD, RETRIED, fold=fold)
-    assert fold.reasons == {}
+    assert fold.notes.reasons == {}
 
 
 def test_equal_service_names_are_one_object() -> None:
@@ -109,7 +109,7 @@ def test_a_relocated_job_stands_where_it_stood(records: tuple[tuple[Kind, msgspe
     again.fold(moved, Kind.JOB, fold.snapshot(job), 1)
     assert moved.state == job.state
     assert (moved.attempt, moved.due_ms, moved.priority) == (job.attempt, job.due_ms, job.priority)
-    assert again.reasons == fold.reasons
+    assert again.notes.reasons == fold.notes.reasons
 
 
 def test_a_reply_is_newer_than_a_relocated_state() -> None:

@@ -52,7 +52,16 @@ def test_a_secret_of_another_length_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "0" * 31, "0" * 33, "g" * 32, "0" * 31 + "é", "0" * 16 + "-" + "0" * 15, " " + "0" * 31, "0x" + "0" * 30],
+    [
+        "",
+        "0" * 31,
+        "0" * 33,
+        "g" * 32,
+        "0" * 31 + "é",
+        "0" * 16 + "-" + "0" * 15,
+        " " + "0" * 31,
+        "0x" + "0" * 30,
+    ],
 )
 def test_malformed_ids_are_none(text: str) -> None:
     """Anything but 32 hex digits, or the form with four dashes, is no id."""

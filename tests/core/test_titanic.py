@@ -10,6 +10,7 @@ from core.errors import JournalFailedError
 from core.pure import tsp
 from core.pure.jobs import Kind, RequestMeta
 from core.pure.lifecycle import LifeLimits
+from core.pure.notes import Notes
 from core.pure.titanic import TitanicLimits, parse_address
 from tests.support.memory_journal import MemoryJournal
 from tests.support.titanic_rig import Rig
@@ -253,7 +254,7 @@ def test_used_up_attempts_make_a_dead_letter() -> None:
 
 
 def test_zero_attempts_means_for_ever() -> None:
-    """attempts 0 never gives up, as in the guide."""
+    """An attempts_max of 0 never gives up, as in the guide."""
     rig = Rig()
     key = rig.submit(b"echo", attempts_max=0)
     for _ in range(60):
@@ -311,6 +312,8 @@ def test_a_closed_job_does_not_run_and_its_reply_is_dropped() -> None:
     assert rig.take() is None
     rig.sync()
     assert [frames[0] for _, _, frames in rig.answers[-3:]] == [b"200", b"200", b"410"]
+    assert len(rig.titanic.life.queues) == 2, "rates are kept for a while"
+    rig.pass_ms(120_000)
     assert not rig.titanic.life.queues, "a service without jobs is forgotten"
     assert Kind.REPLY not in [kind for kind, _, _ in rig.journal.log]
 
@@ -346,7 +349,7 @@ def test_a_request_that_cannot_be_read_is_buried_and_the_next_job_runs() -> None
     rig.sync()
     assert work == (good, 1)
     assert rig.shell.damaged_count == 1
-    assert rig.titanic.life.reasons[bad].startswith("its request cannot be read")
+    assert rig.titanic.life.notes.reasons[bad].startswith("its request cannot be read")
 
 
 # -- waiting
@@ -360,7 +363,7 @@ def test_a_wait_ends_with_its_time() -> None:
     rig.pass_ms(500)
     assert rig.answers[-1][2][0] == b"300"
     assert rig.titanic.waiters_count == 0
-    assert not rig.titanic._waiters
+    assert not rig.titanic._waiters._waiters
 
 
 def test_waiters_are_bounded() -> None:
@@ -389,7 +392,7 @@ def test_restore_queues_in_acceptance_order_and_keeps_attempts() -> None:
     rig.titanic.done(rig.must_take().address, [b"r"], rig.now)
     rig.sync()
     after = Rig(journal)
-    after.titanic.restore(list(journal.index.values()), {}, after.now)
+    after.titanic.restore(list(journal.index.values()), Notes(), after.now)
     assert [after.state(key).state for key in keys] == ["queued", "succeeded", "queued", "queued"]
     taken = [parse_address(after.must_take().address) for _ in range(3)]
     assert taken == [(keys[0], 2), (keys[2], 1), (keys[3], 1)]
@@ -403,6 +406,6 @@ def test_many_dead_queue_entries_do_not_pile_up() -> None:
         rig.ask(tsp.CLOSE, rig.submit().hex().encode())
     rig.sync()
     queue = rig.titanic.life.queues[b"echo"]
-    assert sum(map(len, queue._lanes)) <= 2 * 64 + 2
+    assert queue.entries_count <= 2 * 64 + 2
     assert parse_address(rig.must_take().address) == (kept, 1)
     assert rig.take() is None

@@ -19,6 +19,7 @@ class MemoryBacklog:
         self.taken: dict[bytes, bytes] = {}  # address -> worker
         self.results: list[tuple[bytes, list[bytes]]] = []
         self.losses: list[tuple[bytes, str, bool]] = []
+        self.partials: list[tuple[bytes, list[bytes]]] = []
 
     def put(self, service: bytes, address: bytes, *frames: bytes) -> None:
         """One more attempt can be taken."""
@@ -42,6 +43,10 @@ class MemoryBacklog:
         """See Backlog.lost."""
         del self.taken[address]
         self.losses.append((address, reason, stated))
+
+    def progress(self, address: bytes, frames: Sequence[bytes], now: Now) -> None:
+        """See Backlog.progress."""
+        self.partials.append((address, list(frames)))
 
     def waiting(self, service: bytes) -> int:
         """See Backlog.waiting."""

@@ -55,8 +55,8 @@ def ready(name: bytes = b"", kind: bytes = b"DEALER") -> bytes:
 class RawPeer:
     """A TCP connection to a node; :meth:`shake` makes it a ZMTP peer."""
 
-    def __init__(self, endpoint: str) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port_of(endpoint)), timeout=10)
+    def __init__(self, endpoint: str, timeout_s: float = 10.0) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port_of(endpoint)), timeout=timeout_s)
 
     def __enter__(self) -> Self:
         return self
@@ -92,18 +92,28 @@ class RawPeer:
 class Honest:
     """An MDP/0.1 peer that behaves, straight from RFC 7."""
 
-    def __init__(self, endpoint: str, name: bytes = b"") -> None:
-        self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
+    def __init__(
+        self, endpoint: str, name: bytes = b"", keys: tuple[bytes, bytes, bytes] | None = None
+    ) -> None:
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.socket = self._context.socket(zmq.DEALER)
         self.socket.set(zmq.LINGER, 0)
         if name:
             self.socket.set(zmq.ROUTING_ID, name)
+        if keys is not None:
+            self.socket.curve_serverkey, self.socket.curve_publickey, self.socket.curve_secretkey = keys
         self.socket.connect(endpoint)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.socket.close(0)
+        self.leave(0)
+
+    def leave(self, linger_ms: int = 2_000) -> None:
+        """Gone, and what was sent is on its way, when this returns."""
+        self.socket.close(linger_ms)
+        self._context.term()
 
     def send(self, *frames: bytes) -> None:
         self.socket.send_multipart(frames)
@@ -129,11 +139,11 @@ def check_served(endpoint: str) -> None:
         assert client.ask(b"mmi.service", b"mmi.service") == [b"200"]
 
 
-def counters(endpoint: str) -> dict[str, int]:
+def counters(endpoint: str, keys: tuple[bytes, bytes, bytes] | None = None) -> dict[str, int]:
     """The node's own counters, from ``titanic.stats``."""
     from core.pure import tsp
 
-    with Honest(endpoint) as client:
+    with Honest(endpoint, keys=keys) as client:
         status, head = client.ask(b"titanic.stats", b"")
     assert status == b"200"
     return tsp.decode_stats(head).counters

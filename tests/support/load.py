@@ -58,9 +58,13 @@ class Load:
         await self.stop()
         await self._http.aclose()
 
-    async def moment(self, rng: random.Random, least_s: float = 0.02, most_s: float = 0.4) -> None:
-        """The load goes on for a random while."""
-        await asyncio.sleep(rng.uniform(least_s, most_s))
+    async def moment(self, rng: random.Random, least_count: int = 5, most_s: float = 0.3) -> None:
+        """At least ``least_count`` more jobs were acknowledged, and the load went on for a random while."""
+        count = len(self.ledger.bodies) + least_count
+        async with asyncio.timeout(30):
+            while len(self.ledger.bodies) < count:
+                await asyncio.sleep(0.005)
+        await asyncio.sleep(rng.uniform(0, most_s))
 
     async def stop(self) -> None:
         """Every client has finished its step. Raises what a client died of."""
@@ -78,7 +82,7 @@ class Load:
             )
             job = await self._submit(body)
             if job is not None and rng.random() < 0.7:
-                await self._read(job, wait_s=1)
+                await self._read(job, wait_s=rng.choice((0, 0, 0, 1)))
             if self.ledger.bodies and rng.random() < 0.5:
                 await self._close(rng.choice(list(self.ledger.bodies)))
 
@@ -106,7 +110,9 @@ class Load:
 
     async def _read(self, job: str, wait_s: int) -> bool:
         """Whether the job is settled: its reply was read, or it is gone as it should be."""
-        answer = await self._ask("GET", f"{job}/reply", headers={"Prefer": f"wait={wait_s}"})
+        answer = await self._ask(
+            "GET", f"{job}/reply", headers={"Prefer": f"wait={wait_s}"} if wait_s else {}
+        )
         if answer is None:
             return False
         state = self.ledger.state[job]

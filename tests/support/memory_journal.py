@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from core.errors import DamagedRecordError, JournalFailedError, JournalFullError
+from core.pure.fold import Fold
 from core.pure.jobs import Job, Kind
 from core.pure.ports import Effect
 
@@ -23,6 +24,7 @@ class MemoryJournal:
         self.durability = "memory"
         self.epoch = 1
         self.failed = False
+        self._synced_count = 0
         self.damaged: set[int] = set()
         self.log: list[tuple[Kind, bytes, bytes]] = []
 
@@ -32,7 +34,7 @@ class MemoryJournal:
 
     def append(
         self, kind: int, job: Job, meta: bytes, body: Sequence[bytes], after_sync: tuple[Effect, ...]
-    ) -> None:
+    ) -> int:
         if self.failed:
             raise JournalFailedError("the disk is gone")
         size = sum(map(len, body)) + len(meta)
@@ -47,16 +49,24 @@ class MemoryJournal:
             self._index[job.key] = job
         elif kind == Kind.REPLY:
             job.reply_at = at
+        else:
+            assert kind in OPENING or self._index.get(job.key) is job, "a record for an entry that is gone"
         self._pending.append((kind, job, after_sync))
+        return at
+
+    @property
+    def last_seq(self) -> int:
+        return len(self.log)
 
     def barrier(self, after_sync: tuple[Effect, ...]) -> None:
         self._pending.append((Kind.MARK, Job(b""), after_sync))
 
     def sync(self) -> None:
         """All that was appended is durable now."""
+        self._synced_count = len(self.log)
         for kind, job, after_sync in self._pending:
-            if kind == Kind.CLOSE:
-                self._index.pop(job.key, None)
+            if kind == Kind.CLOSE and self._index.get(job.key) is job:
+                del self._index[job.key]
             if after_sync:
                 self._durable.append(after_sync)
         self._pending.clear()
@@ -72,6 +82,25 @@ class MemoryJournal:
 
     def read_reply(self, job: Job) -> tuple[bytes, bytes]:
         return self._read(job.reply_at)
+
+    def reopened(self) -> tuple[MemoryJournal, Fold]:
+        """What a start after a crash would find: only what was synced, folded from its records."""
+        again, fold = MemoryJournal(self._capacity), Fold()
+        for at, (kind, key, meta) in enumerate(self.log[: self._synced_count], start=1):
+            again.log.append((kind, key, meta))
+            again._bodies[at] = self._bodies[at]
+            if kind in OPENING:
+                job = again._index[key] = fold.new(kind, key)
+                job.request_at = at
+            known = again._index.get(key)
+            if kind == Kind.CLOSE:
+                again._index.pop(key, None)
+            elif known is not None:
+                if kind == Kind.REPLY:
+                    known.reply_at = at
+                fold.fold(known, kind, meta, at)
+        again._synced_count = len(again.log)
+        return again, fold
 
     def _read(self, at: int) -> tuple[bytes, bytes]:
         if at in self.damaged:

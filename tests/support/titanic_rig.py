@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from core.pure import tsp
 from core.pure.ids import Mint
 from core.pure.jobs import Now, RequestMeta
-from core.pure.ports import Abandon, Effect, Path, Wake, Work
+from core.pure.ports import Abandon, Path, Wake, Work
 from core.pure.titanic import TitanicLimits
 from core.shell.clock import Clock
 from core.shell.titanic_port import TitanicShell
@@ -33,6 +34,7 @@ class Rig:
 
     def __init__(self, journal: MemoryJournal | None = None, limits: TitanicLimits = TitanicLimits()) -> None:
         self.journal = journal or MemoryJournal()
+        self.limits = limits
         self.clock = RigClock()
         self.mint = Mint(SECRET)
         self.answers: list[tuple[Path, bytes, Sequence[bytes]]] = []
@@ -70,10 +72,30 @@ class Rig:
         self.titanic.handle(service, path, body, self.now)
         return self.answers[-1][2] if len(self.answers) > before else None
 
-    def submit(self, service: bytes = b"echo", *frames: bytes, **options: int) -> bytes:
+    def meta(self, service: bytes = b"echo", **options: Any) -> RequestMeta:
+        return RequestMeta(service, 0, **options)
+
+    def restart(self) -> Rig:
+        """What comes up after a crash now: only what was synced is there; ids and time go on."""
+        journal, fold = self.journal.reopened()
+        again = Rig(journal, self.limits)
+        again.clock.ms = self.clock.ms
+        again.made = self.made + 1_000_000
+        again.titanic.restore(list(journal.index.values()), fold.notes, again.now)
+        return again
+
+    def synced(self, service: bytes, head: object, *frames: bytes) -> Sequence[bytes]:
+        """The answer to an extended question that waits for the disk."""
+        count = len(self.answers)
+        self.ask(service, tsp.encode_head(head), *frames)
+        self.sync()
+        assert len(self.answers) == count + 1, "one question, one answer"
+        return self.answers[-1][2]
+
+    def submit(self, service: bytes = b"echo", *frames: bytes, **options: Any) -> bytes:
         """The key of a job that is durable and queued."""
         key = self.key()
-        head = tsp.encode_head(tsp.SubmitHead(key, RequestMeta(service, 0, **options)))  # type: ignore[arg-type]
+        head = tsp.encode_head(tsp.SubmitHead(key, self.meta(service, **options)))
         assert self.ask(tsp.SUBMIT, head, *(frames or (b"body",))) is None, "answered before the sync"
         self.sync()
         assert self.answers[-1][2][0] == tsp.OK, self.answers[-1]

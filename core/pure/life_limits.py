@@ -1,0 +1,73 @@
+"""What bounds the life of jobs, and how long a failed one waits."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from core.pure.jobs import DEFAULT_ATTEMPTS_MAX, ENDED, Job, State
+
+COUNTERS: Final = (
+    "jobs_accepted",
+    "jobs_dispatched",
+    "jobs_succeeded",
+    "jobs_failed",
+    "jobs_expired",
+    "jobs_cancelled",
+    "jobs_retried",
+    "jobs_closed",
+    "jobs_retention_ended",
+    "attempts_failed",
+    "attempts_timed_out",
+    "replies_late",
+    "replies_late_taken",
+    "replies_too_large",
+    "requests_damaged",
+)
+DAY_MS: Final = 24 * 3_600_000
+
+
+class ServiceLimits(msgspec.Struct, frozen=True):
+    """What a service has instead of the node's defaults; -1: the default."""
+
+    attempt_timeout_ms: int = -1
+    attempts_max: int = -1
+
+
+class LifeLimits(msgspec.Struct, frozen=True):
+    """What bounds the life of a job unless the job itself, or its service, says otherwise."""
+
+    attempt_timeout_ms: int = 30 * 60_000
+    attempts_max: int = DEFAULT_ATTEMPTS_MAX  # 0: for ever
+    backoff_first_ms: int = 1_000
+    backoff_max_ms: int = 5 * 60_000
+    reply_max_bytes: int = 8 * 1024 * 1024
+    retention_ms: int = 7 * DAY_MS  # of replies and cancelled jobs; 0: until closed
+    dead_letter_retention_ms: int = 30 * DAY_MS
+    services: dict[bytes, ServiceLimits] = {}
+
+    def of_service(self, service: bytes) -> tuple[int, int]:
+        """(attempt timeout in ms, attempts at most) of a job that asks for neither."""
+        own = self.services.get(service) if self.services else None
+        if own is None:
+            return self.attempt_timeout_ms, self.attempts_max
+        return (
+            self.attempt_timeout_ms if own.attempt_timeout_ms < 0 else own.attempt_timeout_ms,
+            self.attempts_max if own.attempts_max < 0 else own.attempts_max,
+        )
+
+    def keep_until(self, job: Job) -> int:
+        """When the retention of an ended job is over, wall ms; 0: kept until closed, or not ended."""
+        if job.state not in ENDED:
+            return 0
+        default_ms = self.dead_letter_retention_ms if job.state == State.FAILED else self.retention_ms
+        retention_ms = job.retention_ms or default_ms
+        return job.due_ms + retention_ms if retention_ms else 0
+
+
+def backoff_ms(key: bytes, attempt: int, limits: LifeLimits) -> int:
+    """Exponential from ``backoff_first_ms``, capped, with jitter of ±25 % drawn from the random key."""
+    base: int = min(limits.backoff_max_ms, limits.backoff_first_ms << min(attempt - 1, 30))
+    spread = (key[attempt % 6 + 7] - 128) / 512
+    return max(1, round(base * (1 + spread)))

@@ -1,0 +1,225 @@
+"""What the two nodes of a pair say to each other: one frame with a head, then the bodies of shipped records.
+
+    | tag u8 | msgpack array of the message | body ... |
+
+Every message names the session (one run of one process) it comes from. A :class:`Beat` says which beat of
+the other side was received last, and by this echo each side knows how old the other's knowledge is at most:
+buffers, delays and sleeping processes cannot make old news look fresh.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+from zlib import crc32
+
+import msgspec
+
+from core.errors import PeerError
+
+RECORDS_MAX_COUNT: Final = 1_000
+EPOCHS_MAX_COUNT: Final = 4_096
+FRAMES_MAX_COUNT: Final = 8 * RECORDS_MAX_COUNT
+
+
+class Record(NamedTuple):
+    """A journal record without its place in a file; ``body`` is one part or several."""
+
+    kind: int
+    flags: int
+    sequence: int
+    epoch: int
+    key: bytes
+    meta: bytes
+    body: Sequence[bytes]
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Anything one node says to the other."""
+
+
+class Beat(Message, frozen=True):
+    """Who I am, what I am, and which of your beats I saw last. Sent every heartbeat and at every change."""
+
+    session: int
+    number: int
+    echo_session: int
+    echo_number: int
+    state: str
+    epoch: int
+    last_epoch: int  # of the last record
+    last_seq: int
+    outdated: bool
+    follow: int = 0  # a follower's: the number of its FOLLOW that is in force
+    counts: int = 0  # an active's: the session of the follower whose disk counts, 0 if none
+    counts_follow: int = 0
+    backup: bool = False
+    yields_to: int = 0  # the session that this node promised not to lead before
+    nodes: str = ""  # where clients find this node
+
+
+class Follow(Message, frozen=True):
+    """A follower's log, and the wish to continue it; with ``full`` its own log is of no use."""
+
+    session: int
+    follow: int
+    epochs: tuple[tuple[int, int], ...]
+    last_seq: int
+    full: bool = False
+
+
+class Start(Message, frozen=True):
+    """Both logs agree up to ``common``; with ``full`` begin again with an empty log at ``first_seq``."""
+
+    session: int
+    to_session: int
+    follow: int
+    epoch: int
+    common: int
+    first_seq: int
+    full: bool
+    id_secret: bytes
+
+
+class Want(Message, frozen=True):
+    """Send what comes after ``seq``."""
+
+    session: int
+    follow: int
+    seq: int
+
+
+class Row(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One record of a :class:`Ship`; its body is ``parts`` frames, in order."""
+
+    kind: int
+    flags: int
+    sequence: int
+    epoch: int
+    key: bytes
+    meta: bytes
+    parts: int
+    crc: int
+
+
+class Ship(Message, frozen=True):
+    """Records behind ``prev_seq``, which has ``prev_epoch``; ``digest`` is of the live jobs after the last."""
+
+    session: int
+    to_session: int
+    follow: int
+    epoch: int
+    prev_seq: int
+    prev_epoch: int
+    rows: tuple[Row, ...]
+    digest: bytes = b""
+
+
+class Ack(Message, frozen=True):
+    """What a follower has, has on its disk, and where the digests agreed last."""
+
+    session: int
+    follow: int
+    epoch: int
+    received_seq: int
+    durable_seq: int
+    agreed_seq: int
+
+
+class Offer(Message, frozen=True):
+    """You are in sync as soon as you have everything up to ``seq``: from there on I wait for you."""
+
+    session: int
+    to_session: int
+    follow: int
+    epoch: int
+    seq: int
+    number: int  # of the last beat before: older beats do not say yet that the follower counts
+
+
+class Confirm(Message, frozen=True):
+    """The offer is recorded."""
+
+    session: int
+    follow: int
+
+
+class Merge(Message, frozen=True):
+    """Records that only I have and that may have been acknowledged (P7); ``last`` ends them."""
+
+    session: int
+    follow: int
+    number: int
+    common: int
+    rows: tuple[Row, ...]
+    last: bool
+
+
+class Merged(Message, frozen=True):
+    """Everything up to ``number`` is stored here."""
+
+    session: int
+    to_session: int
+    follow: int
+    number: int
+
+
+class Goodbye(Message, frozen=True):
+    """A planned stop of a node that is not active."""
+
+    session: int
+
+
+TYPES: Final[tuple[type[Message], ...]] = (
+    Beat, Follow, Start, Want, Ship, Ack, Offer, Confirm, Merge, Merged, Goodbye,
+)  # fmt: skip
+_TAGS: Final = {kind: bytes((tag,)) for tag, kind in enumerate(TYPES)}
+_DECODERS: Final = tuple(msgspec.msgpack.Decoder(kind) for kind in TYPES)
+_encode: Final = msgspec.msgpack.Encoder().encode
+
+
+def record_crc(record: Record) -> int:
+    """Of everything that is copied from disk to disk; the wire's own checksum is too weak for that."""
+    head = b"%d %d %d %d" % (record.kind, record.flags, record.sequence, record.epoch)
+    crc = crc32(record.meta, crc32(record.key, crc32(head)))
+    for part in record.body:
+        crc = crc32(part, crc)
+    return crc
+
+
+def row_of(record: Record) -> Row:
+    """The row that stands for ``record``."""
+    kind, flags, sequence, epoch, key, meta, body = record
+    return Row(kind, flags, sequence, epoch, key, meta, len(body), record_crc(record))
+
+
+def encode(message: Message, bodies: Sequence[bytes] = ()) -> list[bytes]:
+    """The frames of a message; ``bodies`` are the parts of all its rows."""
+    return [_TAGS[type(message)] + _encode(message), *bodies]
+
+
+def decode(frames: Sequence[bytes]) -> Message:
+    """The message in ``frames``. Raises PeerError for anything else."""
+    if not frames or not frames[0] or frames[0][0] >= len(TYPES):
+        raise PeerError("not a message of a pair")
+    try:
+        message: Message = _DECODERS[frames[0][0]].decode(memoryview(frames[0])[1:])
+    except msgspec.MsgspecError as error:
+        raise PeerError(f"message of a pair: {error}") from error
+    rows = message.rows if isinstance(message, Ship | Merge) else ()
+    if len(rows) > RECORDS_MAX_COUNT or sum(row.parts for row in rows) != len(frames) - 1:
+        raise PeerError("the bodies of a message of a pair do not add up")
+    return message
+
+
+def records_of(rows: Sequence[Row], frames: Sequence[bytes]) -> list[Record]:
+    """The records of a Ship or Merge, each checked against its crc. Raises PeerError."""
+    records, at = [], 1
+    for row in rows:
+        body = tuple(frames[at : at + row.parts])
+        at += row.parts
+        record = Record(row.kind, row.flags, row.sequence, row.epoch, row.key, row.meta, body)
+        if record_crc(record) != row.crc:
+            raise PeerError(f"record {row.sequence} was damaged on its way")
+        records.append(record)
+    return records

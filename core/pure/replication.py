@@ -1,0 +1,430 @@
+"""The journal on two disks: :class:`Sender` on the active node, :class:`Receiver` on the passive. P2, P6.
+
+Both are told what arrives and what time it is; what they say leaves through ``send``. The one promise there
+is, "durable at the peer up to here", is :attr:`Sender.acked_seq`, and nothing else may release an answer.
+
+Two logs that both have a record with the same epoch and sequence agree up to there: an epoch has one writer,
+and whoever copies its records copies them in order. So the last common record follows from the lists of epochs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, Protocol
+
+from core.errors import CoreError, PeerError
+from core.pure.peer import (
+    RECORDS_MAX_COUNT,
+    Ack,
+    Follow,
+    Offer,
+    Record,
+    Ship,
+    Start,
+    Want,
+    encode,
+    records_of,
+    row_of,
+)
+
+Epochs = Sequence[tuple[int, int]]
+Send = Callable[[list[bytes]], None]
+
+SHIP_MAX_BYTES: Final = 1 << 20
+FLIGHT_MAX_BYTES: Final = 8 << 20
+RESEND_MS: Final = 500
+QUIET_MS: Final = 2_000
+"""A follower that was sent nothing for so long asks again where it stands."""
+CLOSE_ENOUGH: Final = 2_000
+"""A follower this many records behind is asked to be in sync: the gate waits for the rest."""
+
+
+class RecordsGoneError(CoreError):
+    """The ring has moved on: a follower this far behind needs a full copy."""
+
+
+class Replica(Protocol):
+    """What the pair needs of a journal: its records as they are, and more of them."""
+
+    @property
+    def first_seq(self) -> int:
+        """The lowest sequence that is still there."""
+        ...
+
+    @property
+    def last_seq(self) -> int:
+        """The sequence of the last record appended."""
+        ...
+
+    @property
+    def durable_seq(self) -> int:
+        """Every record up to here is durable."""
+        ...
+
+    @property
+    def id_secret(self) -> bytes:
+        """What the ids of both nodes are made with."""
+        ...
+
+    def epochs(self) -> list[tuple[int, int]]:
+        """(epoch, first sequence with it) of the records that are there, oldest first."""
+        ...
+
+    def records_after(self, seq: int) -> Iterator[Record]:
+        """Every record behind ``seq``, lazily. RecordsGoneError."""
+        ...
+
+    def append_foreign(self, record: Record) -> None:
+        """The next record of the active's log; ``durable_seq`` follows once it is synced."""
+        ...
+
+    def live_digest(self) -> bytes:
+        """Of all that is alive as of ``last_seq``: equal on both nodes, or one of them is wrong."""
+        ...
+
+
+def epoch_at(epochs: Epochs, seq: int) -> int:
+    """The epoch of the record ``seq``, 0 if it is not covered."""
+    found = 0
+    for epoch, first in epochs:
+        if first > seq:
+            break
+        found = epoch
+    return found
+
+
+def last_common(ours: Epochs, our_last: int, theirs: Epochs, their_last: int) -> int:
+    """The last sequence up to which two logs agree; -1 if nothing shows that they ever did."""
+    mine = {epoch: _span(ours, at, our_last) for at, (epoch, _) in enumerate(ours)}
+    for at in range(len(theirs) - 1, -1, -1):
+        span = mine.get(theirs[at][0])
+        if span is None:
+            continue
+        first, last = _span(theirs, at, their_last)
+        common = min(last, span[1])
+        if common >= max(first, span[0]):
+            return common
+    return -1
+
+
+def _span(epochs: Epochs, at: int, last_seq: int) -> tuple[int, int]:
+    """First and last sequence of the epoch at ``at``."""
+    last = epochs[at + 1][1] - 1 if at + 1 < len(epochs) else last_seq
+    return epochs[at][1], last
+
+
+class Sender:
+    """Ships the journal to one follower; a new FOLLOW of it begins anew."""
+
+    def __init__(self, replica: Replica, session: int, epoch: int, send: Send) -> None:
+        self._replica = replica
+        self._session = session
+        self._epoch = epoch
+        self._send = send
+        self.follower = 0  # its session
+        self.follow = 0
+        self.received_seq = 0
+        self.acked_seq = 0
+        self.agreed_seq = -1
+        self.streaming = False
+        self._cursor = 0  # everything up to here was sent
+        self._cursor_epoch = 0
+        self._flight: list[tuple[int, int]] = []  # (last sequence, bytes) of what is not received yet
+        self._flight_bytes = 0
+        self._source: Iterator[Record] | None = None
+        self._progress_ms = 0
+        self._started = False
+        self.lost_count = 0
+
+    def on_follow(self, message: Follow, now_ms: int) -> None:
+        """Say where both logs agree, or that the follower must begin with an empty one."""
+        if self.streaming and self._is_ours(message.session, message.follow) and not message.full:
+            return  # an old question, come late
+        replica = self._replica
+        ours = replica.epochs()
+        common = -1
+        if not message.full:
+            common = last_common(ours, replica.last_seq, message.epochs, message.last_seq)
+        full = common < replica.first_seq - 1 or (common == -1 and replica.last_seq > 0)
+        if self._is_before(message):
+            return
+        if (message.session, message.follow) != (self.follower, self.follow):
+            self.agreed_seq = -1
+            self.received_seq = self.acked_seq = 0
+        self.follower, self.follow = message.session, message.follow
+        self.streaming = False
+        self._started = True
+        start = Start(
+            self._session,
+            message.session,
+            message.follow,
+            self._epoch,
+            replica.first_seq - 1 if full else common,
+            replica.first_seq,
+            full,
+            replica.id_secret,
+        )
+        self._send(encode(start))
+        self._progress_ms = now_ms
+
+    def on_want(self, message: Want, now_ms: int) -> None:
+        """Send everything after the sequence the follower names."""
+        if not self._is_ours(message.session, message.follow):
+            return
+        self.streaming = True
+        self._rewind(message.seq)
+        self._progress_ms = now_ms
+        if message.seq == self._replica.last_seq:
+            self._send_batch([], [])
+        self.pump(now_ms)
+
+    def on_ack(self, message: Ack, now_ms: int) -> None:
+        """The follower has this much; more may follow."""
+        if not self._is_ours(message.session, message.follow) or message.epoch != self._epoch:
+            return
+        if message.received_seq > self.received_seq or message.durable_seq > self.acked_seq:
+            self._progress_ms = now_ms
+        self.received_seq = max(self.received_seq, message.received_seq)
+        self.acked_seq = max(self.acked_seq, message.durable_seq)
+        self.agreed_seq = max(self.agreed_seq, message.agreed_seq)
+        while self._flight and self._flight[0][0] <= self.received_seq:
+            self._flight_bytes -= self._flight.pop(0)[1]
+        self.pump(now_ms)
+
+    def _is_before(self, message: Follow) -> bool:
+        """Whether the same process has asked again since."""
+        return message.session == self.follower and message.follow < self.follow
+
+    def _is_ours(self, session: int, follow: int) -> bool:
+        return self._started and (session, follow) == (self.follower, self.follow)
+
+    def _rewind(self, seq: int) -> None:
+        self._cursor = seq
+        self._cursor_epoch = epoch_at(self._replica.epochs(), seq)
+        self._source = None
+        self._flight.clear()
+        self._flight_bytes = 0
+
+    def pump(self, now_ms: int) -> None:
+        """Ship what is there, as far as the follower keeps up; once per turn of the loop is enough."""
+        if not self.streaming:
+            return
+        try:
+            while self._cursor < self._replica.last_seq and self._flight_bytes < FLIGHT_MAX_BYTES:
+                self._ship()
+        except RecordsGoneError:
+            self.lost_count += 1
+            self.streaming = False
+            self.on_follow(Follow(self.follower, self.follow, (), 0, full=True), now_ms)
+
+    def _ship(self) -> None:
+        replica = self._replica
+        if self._source is None:
+            self._source = replica.records_after(self._cursor)
+        batch: list[Record] = []
+        bodies: list[bytes] = []
+        size = 0
+        while size < SHIP_MAX_BYTES and len(batch) < RECORDS_MAX_COUNT:
+            record = next(self._source, None)
+            if record is None:
+                self._source = None
+                break
+            batch.append(record)
+            bodies += record.body
+            size += 100 + len(record.meta) + sum(map(len, record.body))
+        if batch:
+            self._flight.append((batch[-1].sequence, size))
+            self._flight_bytes += size
+            self._send_batch(batch, bodies)
+
+    def _send_batch(self, batch: list[Record], bodies: list[bytes]) -> None:
+        """The records, if any, and with the last one there is the digest."""
+        seq, epoch = (batch[-1].sequence, batch[-1].epoch) if batch else (self._cursor, self._cursor_epoch)
+        digest = self._replica.live_digest() if seq == self._replica.last_seq else b""
+        ship = Ship(
+            self._session,
+            self.follower,
+            self.follow,
+            self._epoch,
+            self._cursor,
+            self._cursor_epoch,
+            tuple(map(row_of, batch)),
+            digest,
+        )
+        self._cursor, self._cursor_epoch = seq, epoch
+        self._send(encode(ship, bodies))
+
+    def on_tick(self, now_ms: int) -> None:
+        """Send again what nobody received for a while."""
+        late = self.streaming and now_ms - self._progress_ms >= RESEND_MS
+        if late and self.received_seq < self._cursor:
+            self._progress_ms = now_ms
+            self._rewind(self.received_seq)
+        elif late and self.agreed_seq < 0 and self._cursor == self._replica.last_seq:
+            self._progress_ms = now_ms
+            self._send_batch([], [])
+        self.pump(now_ms)
+
+    def caught_up(self) -> bool:
+        """Whether the follower holds what this node holds but for what is on its way, and both agree on it."""
+        behind = self._replica.last_seq - self.acked_seq
+        return self.streaming and self.agreed_seq >= 0 and behind <= CLOSE_ENOUGH and self.acked_seq > 0
+
+    def offer(self, seq: int, number: int) -> None:
+        """Tell the follower that it counts once it has everything up to ``seq``; beats up to ``number`` do not know."""
+        self._send(encode(Offer(self._session, self.follower, self.follow, self._epoch, seq, number)))
+
+
+class Host(Protocol):
+    """What a receiver asks of its node: steps that touch files."""
+
+    def cut_after(self, seq: int) -> bool:
+        """Set aside and forget every record behind ``seq``; False if that needs a full copy instead."""
+        ...
+
+    def begin_again(self, first_seq: int, id_secret: bytes) -> None:
+        """Set the whole log aside; an empty one begins at ``first_seq``."""
+        ...
+
+    def adopt(self, id_secret: bytes) -> None:
+        """Ids are made as the active makes them, durably."""
+        ...
+
+
+class Receiver:
+    """Follows the active node's journal. ``session`` is this process's, ``leader`` the active's."""
+
+    def __init__(self, replica: Callable[[], Replica], session: int, host: Host, send: Send) -> None:
+        self._replica_of = replica
+        self._session = session
+        self._host = host
+        self._send = send
+        self.follow = 0
+        self.leader = 0
+        self.epoch = 0
+        self.agreed_seq = -1
+        self.streaming = False
+        self.diverged_count = 0
+        self.damaged_count = 0
+        self.merge_first: Callable[[Start], bool] = lambda start: False
+        self._full = False
+        self._asked_ms = 0
+        self._acked = (0, 0, -1)
+        self._moved_ms = 0
+
+    def begin(self, leader: int, epoch: int, now_ms: int, *, full: bool = False) -> None:
+        """Follow this active from now on."""
+        self.follow += 1
+        self.leader, self.epoch = leader, epoch
+        self.streaming = False
+        self.agreed_seq = -1
+        self._full = full
+        self._moved_ms = 0
+        self._acked = (0, 0, -1)
+        self._ask(now_ms)
+
+    def stop(self) -> None:
+        """Follow nobody."""
+        self.leader = 0
+        self.streaming = False
+
+    def _ask(self, now_ms: int) -> None:
+        self._asked_ms = now_ms
+        replica = self._replica_of()
+        self._send(
+            encode(
+                Follow(self._session, self.follow, tuple(replica.epochs()), replica.last_seq, full=self._full)
+            )
+        )
+
+    def _is_ours(self, message: Start | Ship) -> bool:
+        return (message.session, message.to_session, message.follow, message.epoch) == (
+            self.leader,
+            self._session,
+            self.follow,
+            self.epoch,
+        )
+
+    def on_start(self, message: Start, now_ms: int) -> None:
+        """Cut what the active does not have, or begin again, and ask for the rest."""
+        if not self._is_ours(message):
+            return
+        if message.full and (self.streaming or not self._full):
+            # acknowledgements of one log must never count for another: a new log is a new FOLLOW
+            self.begin(self.leader, self.epoch, now_ms, full=True)
+            return
+        if self.streaming or self.merge_first(message):
+            return
+        replica = self._replica_of()
+        if message.full:
+            self._host.begin_again(message.first_seq, message.id_secret)
+        else:
+            if message.common < replica.last_seq and not self._host.cut_after(message.common):
+                self._full = True
+                self._ask(now_ms)
+                return
+            if replica.id_secret != message.id_secret:
+                self._host.adopt(message.id_secret)
+        self._full = False
+        self.streaming = True
+        self.agreed_seq = -1
+        self._want(now_ms)
+
+    def _want(self, now_ms: int) -> None:
+        self._asked_ms = now_ms
+        self._send(encode(Want(self._session, self.follow, self._replica_of().last_seq)))
+
+    def on_ship(self, message: Ship, frames: Sequence[bytes], now_ms: int) -> bool:
+        """Append what continues the log. False if the active and this node disagree about what is alive."""
+        if not self._is_ours(message) or not self.streaming:
+            return True
+        replica = self._replica_of()
+        try:
+            records = records_of(message.rows, frames)
+        except PeerError:
+            self.damaged_count += 1
+            self._want(now_ms)
+            return True
+        last_seq = replica.last_seq
+        if message.prev_seq > last_seq:
+            if now_ms - self._asked_ms >= RESEND_MS // 2:
+                self._want(now_ms)
+            return True
+        for record in records:
+            if record.sequence > last_seq:
+                if record.sequence != last_seq + 1:
+                    raise PeerError("shipped records are not in order")
+                replica.append_foreign(record)
+                last_seq = record.sequence
+        self._moved_ms = now_ms
+        if message.digest and (records[-1].sequence if records else message.prev_seq) == last_seq:
+            if replica.live_digest() != message.digest:
+                self.diverged_count += 1
+                return False
+            self.agreed_seq = last_seq
+        self.acknowledge()
+        return True
+
+    def acknowledge(self) -> None:
+        """Say what is new since the last time: received, durable, agreed."""
+        if not self.streaming:
+            return
+        replica = self._replica_of()
+        facts = (replica.last_seq, replica.durable_seq, self.agreed_seq)
+        if facts != self._acked:
+            self._acked = facts
+            self._send(encode(Ack(self._session, self.follow, self.epoch, *facts)))
+
+    def on_tick(self, now_ms: int) -> None:
+        """Ask again while nothing comes; repeat the last acknowledgement, which may have been lost."""
+        if not self.leader:
+            return
+        if not self.streaming:
+            if now_ms - self._asked_ms >= RESEND_MS:
+                self._ask(now_ms)
+        elif now_ms - self._asked_ms >= RESEND_MS:
+            self._asked_ms = now_ms
+            if now_ms - self._moved_ms >= QUIET_MS:
+                self._want(now_ms)
+            self._acked = (0, 0, -1)
+            self.acknowledge()
