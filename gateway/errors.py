@@ -29,6 +29,10 @@ class ListenError(GatewayError):
         self.host, self.port, self.why = host, port, why
 
 
+class KeyFileError(GatewayError):
+    """The file of API keys cannot be used; correct it, or make it anew with ``titanic keys``."""
+
+
 class ClientGoneError(GatewayError):
     """The HTTP client closed its connection before the answer; there is nobody left to tell."""
 

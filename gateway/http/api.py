@@ -8,32 +8,47 @@ from typing import Any, Final
 import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
-import gateway.http.contract as doc
 from core.errors import PeerError, ServerUnreachableError
-from core.pure import tsp
 from gateway.errors import ProblemError
-from gateway.http import operations
+from gateway.http import operations, words
+from gateway.http.dashboard import add_dashboard
 from gateway.http.exchange import as_problem, render
-from gateway.http.metrics import CONTENT_TYPE, Metrics
-from gateway.http.node import Node
 from gateway.http.pages import add_pages
-from gateway.http.settings import GatewaySettings
-from gateway.http.waiting import Waits
-from gateway.pure import negotiate, problems
-from gateway.pure.answers import RETRY_SOON, problem_of
-from gateway.pure.query import BadParametersError, ParameterFault, no_options
-from gateway.pure.target import job_key
-from gateway.pure.views import encode_job, rfc3339
+from gateway.http.parts import Parts
+from gateway.http.routes_events import EventRoutes
+from gateway.http.routes_health import HealthRoutes
+from gateway.http.routes_jobs import JobRoutes
+from gateway.http.routes_services import ServiceRoutes
+from gateway.http.routes_store import StoreRoutes
+from gateway.http.schemas import COMPONENTS
+from gateway.pure import problems
+from gateway.pure.query import BadParametersError, ParameterFault
 
-PROBE_TIMEOUT_S: Final = 2.0
 API_VERSION: Final = "1.0.0"
 ANSWERED: Final = "titanic.answered"  # in the scope: the error that Starlette raises on is told already
 
 ServeHot = Callable[[Scope, Receive, Send], Awaitable[bool]]
+
+
+class PlainSegment(StringConvertor):
+    """A path segment without a colon: what stands before a verb."""
+
+    regex = "[^/:]+"
+
+
+class VerblessSegment(StringConvertor):
+    """A path segment that does not end with a verb."""
+
+    regex = "[^/]+(?<!:pause)(?<!:resume)"
+
+
+register_url_convertor("plain", PlainSegment())
+register_url_convertor("verbless", VerblessSegment())
 
 
 class HotResponse(Response):
@@ -55,20 +70,18 @@ class TitanicApi(FastAPI):
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document; made once."""
         if self.openapi_schema is None:
-            self.openapi_schema = {**super().openapi(), "components": doc.COMPONENTS}
+            self.openapi_schema = {**super().openapi(), "components": COMPONENTS, "security": words.SECURITY}
         return self.openapi_schema
 
 
-def build_api(
-    node: Node, waits: Waits, metrics: Metrics, settings: GatewaySettings, serve_hot: ServeHot
-) -> FastAPI:
+def build_api(parts: Parts, serve_hot: ServeHot) -> FastAPI:
     """The application with all its routes; no lifespan of its own."""
     api = TitanicApi(
-        title=doc.TITLE,
-        summary=doc.SUMMARY,
-        description=doc.DESCRIPTION,
+        title=words.TITLE,
+        summary=words.SUMMARY,
+        description=words.DESCRIPTION,
         version=API_VERSION,
-        openapi_tags=doc.TAGS,
+        openapi_tags=words.TAGS,
         license_info={"name": "MIT", "identifier": "MIT"},
         docs_url=None,
         redoc_url=None,
@@ -76,14 +89,15 @@ def build_api(
         redirect_slashes=False,
     )
     _add_hot_routes(api, serve_hot)
-    _add_job_get(api, node, waits, settings)
-    _add_operations(api, node, metrics, settings)
+    JobRoutes(parts).add_to(api)
+    ServiceRoutes(parts).add_to(api)
+    EventRoutes(parts).add_to(api)
+    StoreRoutes(parts).add_to(api)
+    HealthRoutes(parts).add_to(api)
     add_pages(api)
+    add_dashboard(api)
     _add_errors(api)
     return api
-
-
-# -- routes
 
 
 def _add_hot_routes(api: FastAPI, serve_hot: ServeHot) -> None:
@@ -96,79 +110,7 @@ def _add_hot_routes(api: FastAPI, serve_hot: ServeHot) -> None:
     api.add_api_route("/v1/jobs/{id}/reply", hot, methods=["GET"], **operations.REPLY)
     # HEAD is GET without the body (RFC 9110, 9.3.2); it is no operation of its own.
     api.add_api_route("/v1/jobs/{id}/reply", hot, methods=["HEAD"], include_in_schema=False)
-    api.add_api_route("/v1/jobs/{id}", hot, methods=["DELETE"], **operations.CLOSE)
-
-
-def _add_job_get(api: FastAPI, node: Node, waits: Waits, settings: GatewaySettings) -> None:
-    async def job_get(request: Request) -> Response:
-        key = job_key(request.path_params["id"].encode("utf-8"))
-        if key is None:
-            raise ProblemError(problems.MALFORMED_ID, "A job id is 32 hexadecimal digits.")
-        no_options(request.scope["query_string"])
-        headers = {"cache-control": "no-cache"}
-        wait_s = negotiate.wait_s(value.encode("latin-1") for value in request.headers.getlist("prefer"))
-        answer: list[bytes] | None = None
-        if wait_s and not waits.draining:
-            bounded_s = min(wait_s, settings.wait_max_s)
-            headers["preference-applied"] = f"wait={int(bounded_s)}"
-            await request.body()  # what follows it is the client's leaving
-            answer = await waits.until(node.watch(tsp.STATUS, key, bounded_s), request.receive)
-        if answer is None:
-            answer = await node.look(tsp.STATUS, key)
-        if answer[0] != tsp.OK:
-            raise problem_of(answer)
-        body = encode_job(tsp.decode_status(answer[1]))
-        tag = negotiate.etag(body)
-        headers["etag"] = tag.decode("ascii")
-        known = (value.encode("latin-1") for value in request.headers.getlist("if-none-match"))
-        if negotiate.etag_matches(known, tag):
-            return Response(status_code=304, headers=headers)
-        return Response(body, media_type="application/json", headers=headers)
-
-    api.add_api_route("/v1/jobs/{id}", job_get, methods=["GET"], **operations.STATUS)
-    api.add_api_route("/v1/jobs/{id}", job_get, methods=["HEAD"], include_in_schema=False)
-
-
-def _add_operations(api: FastAPI, node: Node, metrics: Metrics, settings: GatewaySettings) -> None:
-    probe_s = min(PROBE_TIMEOUT_S, settings.node_timeout_s)
-
-    async def livez() -> Response:
-        return _json(b'{"status":"ok"}')
-
-    async def readyz() -> Response:
-        try:
-            hello = await node.greet(probe_s)
-        except TimeoutError as error:
-            raise ServerUnreachableError(f"no node answered within {probe_s:g} s") from error
-        if not hello.ready:
-            detail = hello.reason or f"the node is {hello.role}"
-            raise ProblemError(problems.NODE_NOT_READY, detail, headers=RETRY_SOON)
-        view = {
-            "status": "ready",
-            "version": hello.version,
-            "role": hello.role,
-            "epoch": hello.epoch,
-            "durability": hello.durability,
-            "jobs": hello.jobs,
-            "started_at": rfc3339(hello.started_ms),
-        }
-        return _json(msgspec.json.encode(view))
-
-    async def read_metrics() -> Response:
-        stats: tsp.Stats | None
-        try:
-            stats = await node.stats(probe_s)
-        except (ServerUnreachableError, PeerError, ProblemError, msgspec.MsgspecError):
-            stats = None  # said by titanic_node_up 0
-        return Response(metrics.render(stats), headers={"content-type": CONTENT_TYPE})
-
-    api.add_api_route("/livez", livez, methods=["GET"], **operations.LIVE)
-    api.add_api_route("/readyz", readyz, methods=["GET"], **operations.READY)
-    api.add_api_route("/metrics", read_metrics, methods=["GET"], **operations.METRICS)
-
-
-def _json(body: bytes) -> Response:
-    return Response(body, media_type="application/json", headers={"cache-control": "no-store"})
+    api.add_api_route("/v1/jobs/{id:plain}", hot, methods=["DELETE"], **operations.CLOSE)
 
 
 # -- errors

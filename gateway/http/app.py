@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from time import perf_counter
@@ -11,17 +13,23 @@ from fastapi import FastAPI
 from starlette.types import Message, Receive, Scope, Send
 
 from core.shell.dealer import NodeDealer
-from gateway.errors import ClientGoneError
+from gateway.errors import ClientGoneError, ProblemError
 from gateway.http.api import ANSWERED, build_api
-from gateway.http.exchange import REQUEST_ID, echoed, send_problem
+from gateway.http.cors import Cors
+from gateway.http.exchange import REQUEST_ID, echoed, instance_of, send_problem
+from gateway.http.guard import CALLER, Guard
 from gateway.http.hot import HotPath
 from gateway.http.metrics import UNMATCHED, Metrics
 from gateway.http.node import Node
+from gateway.http.parts import Parts
 from gateway.http.settings import GatewaySettings
 from gateway.http.waiting import Waits
 from gateway.pure import target
+from gateway.pure.keys import ID_CHARS, NOBODY, Caller
 from gateway.pure.ports import NodeLink
 
+PROTECTED: Final = ("/v1/", "/metrics")
+"""What needs a key on a server that has keys: all data. Pages, health and the API's document need none."""
 CLIENT_GONE: Final = 499  # for the metrics only: nobody is there to receive it
 
 TEMPLATES: Final = {
@@ -30,7 +38,9 @@ TEMPLATES: Final = {
     target.CLOSE: "/v1/jobs/{id}",
 }
 
-Endpoint = Callable[[Scope, Receive, Send, bytes], Awaitable[int]]
+_ACCESS: Final = logging.getLogger("titanic.access")
+
+Endpoint = Callable[[Scope, Receive, Send, bytes, Caller], Awaitable[int]]
 
 
 class Gateway:
@@ -43,16 +53,19 @@ class Gateway:
     def __init__(self, settings: GatewaySettings, link: NodeLink | None = None) -> None:
         self.settings = settings
         self.node = Node(timeout_s=settings.node_timeout_s, patience_s=settings.patience_s)
-        self.waits = Waits()
+        self.waits = Waits(settings.waits_max)
+        self.guard = Guard(settings.keys)
         self._link = link
+        self._cors = Cors(settings.cors_origins) if settings.cors_origins else None
         hot = HotPath(self.node, settings, self.waits)
-        self.metrics = Metrics(self.node, hot, self.waits)
+        self.metrics = Metrics(self.node, hot, self.waits, self.guard, settings)
         self._endpoints: dict[str, tuple[Endpoint, str]] = {
             target.SUBMIT: (hot.submit, TEMPLATES[target.SUBMIT]),
             target.REPLY: (hot.reply, TEMPLATES[target.REPLY]),
             target.CLOSE: (hot.close, TEMPLATES[target.CLOSE]),
         }
-        self.api: FastAPI = build_api(self.node, self.waits, self.metrics, settings, self.serve_hot)
+        parts = Parts(self.node, self.waits, self.metrics, settings, self.guard, hot)
+        self.api: FastAPI = build_api(parts, self.serve_hot)
         self.api.router.lifespan_context = self._lifespan
 
     def drain(self) -> None:
@@ -64,6 +77,10 @@ class Gateway:
         if scope["type"] != "http":
             await self.api(scope, receive, send)
             return
+        if self._cors is not None:
+            send = self._cors.allowing(scope, send)
+            if await self._cors.preflight(scope, send):
+                return
         started = perf_counter()
         self.metrics.underway_count += 1
         try:
@@ -74,7 +91,10 @@ class Gateway:
                 route, status = await self._hot(found, scope, receive, send)
         finally:
             self.metrics.underway_count -= 1
-        self.metrics.observe(scope["method"], route, status, perf_counter() - started)
+        seconds = perf_counter() - started
+        self.metrics.observe(scope["method"], route, status, seconds)
+        if self.settings.access_log:
+            _log_access(scope, route, status, seconds)
 
     async def serve_hot(self, scope: Scope, receive: Receive, send: Send) -> bool:
         """Serve a request of the hot path; False if this is none."""
@@ -89,7 +109,11 @@ class Gateway:
     ) -> tuple[str, int]:
         endpoint, route = self._endpoints[found[0]]
         try:
-            return route, await endpoint(scope, receive, send, found[1])
+            caller = NOBODY
+            if self.guard.closed:
+                caller = self.guard.identify(dict(scope["headers"]))
+                send = self.guard.announcing(caller, send)
+            return route, await endpoint(scope, receive, send, found[1], caller)
         except ClientGoneError:
             return route, CLIENT_GONE
         except Exception as error:
@@ -97,7 +121,14 @@ class Gateway:
 
     async def _framework(self, scope: Scope, receive: Receive, send: Send) -> tuple[str, int]:
         status = CLIENT_GONE
-        request_id = echoed(dict(scope["headers"]).get(REQUEST_ID))
+        headers = dict(scope["headers"])
+        request_id = echoed(headers.get(REQUEST_ID))
+        if scope["path"].startswith(PROTECTED):
+            try:
+                scope[CALLER] = caller = self.guard.identify(headers)
+            except ProblemError as error:
+                return UNMATCHED, await send_problem(error, scope, receive, send)
+            send = self.guard.announcing(caller, send)
 
         async def counted(message: Message) -> None:
             nonlocal status
@@ -123,12 +154,39 @@ class Gateway:
             self._link = dealer = NodeDealer(self.settings.nodes)
             dealer.start()
         self.node.link = self._link
+        background = [asyncio.create_task(self.guard.follow())]
+        if self.metrics.shelf is not None:
+            background.append(asyncio.create_task(self.metrics.shelf.keep(self.metrics.counts)))
         try:
             yield
         finally:
+            for task in background:
+                task.cancel()
             await self.node.stop()
             if dealer is not None:
                 dealer.close()
+
+
+def _log_access(scope: Scope, route: str, status: int, seconds: float) -> None:
+    """One line: no body, no query, and of a key only its public half."""
+    headers = dict(scope["headers"])
+    given = echoed(headers.get(REQUEST_ID))
+    token = headers.get(b"authorization", b"").partition(b" ")[2]
+    _ACCESS.info(
+        "%s %s %d",
+        scope["method"],
+        instance_of(scope),
+        status,
+        extra={
+            "request_id": given[0][1].decode("ascii") if given else None,
+            "method": scope["method"],
+            "path": instance_of(scope),
+            "route": route,
+            "status": status,
+            "ms": round(seconds * 1000, 3),
+            "key": token.partition(b".")[0][:ID_CHARS].decode("ascii", "replace") if b"." in token else None,
+        },
+    )
 
 
 def create_app(settings: GatewaySettings, link: NodeLink | None = None) -> Gateway:

@@ -7,6 +7,7 @@ import logging
 import uuid
 from collections.abc import Mapping
 from typing import Final
+from urllib.parse import quote
 
 import msgspec
 from starlette.types import Receive, Scope, Send
@@ -90,14 +91,26 @@ def as_problem(error: Exception, scope: Scope) -> ProblemError:
     headers: Mapping[bytes, bytes] = dict(scope["headers"])
     given = echoed(headers.get(REQUEST_ID))
     request_id = given[0][1].decode("ascii") if given else uuid.uuid4().hex
-    _LOG.error("request %s failed: %s %s", request_id, scope["method"], scope["path"], exc_info=error)
+    _LOG.error(
+        "request %s failed: %s %s",
+        request_id,
+        scope["method"],
+        scope["path"],
+        exc_info=error,
+        extra={"request_id": request_id},
+    )
     detail = "The gateway met a defect of its own; it is logged under request_id."
     return ProblemError(problems.INTERNAL, detail, extra={"request_id": request_id})
 
 
+def instance_of(scope: Scope) -> str:
+    """The path of the request as a URI reference (RFC 3986), whatever the client wrote there."""
+    return quote(scope["path"], safe="/:@!$&'()*+,;=~")
+
+
 def render(problem: ProblemError, scope: Scope) -> tuple[bytes, list[tuple[bytes, bytes]]]:
     """The problem document and its headers, without X-Request-ID."""
-    body = problems.encode(problem.kind, problem.detail, scope["path"], problem.extra)
+    body = problems.encode(problem.kind, problem.detail, instance_of(scope), problem.extra)
     headers = [
         (b"content-type", problems.MEDIA_TYPE),
         (b"content-length", b"%d" % len(body)),

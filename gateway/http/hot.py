@@ -12,30 +12,34 @@ are exceptions because they are rare.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from starlette.types import Receive, Scope, Send
 
 from core.errors import PeerError, ServerUnreachableError
 from core.pure import tsp
-from core.pure.jobs import RequestMeta
 from gateway.errors import Headers, ProblemError
 from gateway.http.exchange import REQUEST_ID, echoed, read_body
-from gateway.http.node import Node
+from gateway.http.guard import need
+from gateway.http.node import Node, wall_ms
 from gateway.http.settings import GatewaySettings
 from gateway.http.waiting import Waits
 from gateway.pure import frames as frames_json
 from gateway.pure import negotiate, problems
-from gateway.pure.answers import problem_of
+from gateway.pure.answers import RETRY_FULL, problem_of
+from gateway.pure.idempotency import fingerprint as print_of
+from gateway.pure.keys import NOBODY, Caller
+from gateway.pure.keys import Scope as KeyScope
 from gateway.pure.query import DEFAULTS, no_options, submit_options
-from gateway.pure.target import BadServiceError, ServiceNames, job_key
+from gateway.pure.submission import binding_of, content_type_of, request_meta
+from gateway.pure.target import BadServiceError, Service, ServiceNames, job_key
 from gateway.pure.views import AcceptedView, encode_job
-
-CONTENT_TYPE_MAX_BYTES: Final = 255
 
 _JSON: Final = (b"content-type", b"application/json")
 _FRAMES: Final = (b"content-type", negotiate.FRAMES_TYPE)
 _NO_STORE: Final = (b"cache-control", b"no-store")
+REPLAYED: Final = (b"idempotent-replayed", b"true")
 _END: Final = {"type": "http.response.body"}
 _NO_CONTENT: Final = {"type": "http.response.start", "status": 204, "headers": []}
 # A reply is a stranger's bytes under a stranger's type: a browser must neither guess a type nor run it here.
@@ -61,36 +65,59 @@ class HotPath:
 
     # -- POST /v1/services/{service}/jobs
 
-    async def submit(self, scope: Scope, receive: Receive, send: Send, argument: bytes) -> int:
+    async def submit(
+        self, scope: Scope, receive: Receive, send: Send, argument: bytes, caller: Caller
+    ) -> int:
         """202 once the job is stored; with ``Prefer: wait`` 200 and the reply, if it comes in time."""
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        try:
-            service = self._services.find(argument)
-        except BadServiceError as error:
-            raise ProblemError(problems.BAD_SERVICE, str(error)) from error
+        service = self.service(argument)
+        if caller is not NOBODY:
+            await self.admit(caller, service.text, 1)
         query = scope["query_string"]
-        timeout_ms, attempts_max = submit_options(query) if query else DEFAULTS
+        options = submit_options(query) if query else DEFAULTS
         node = self._node
-        hello = node.hello
-        limit = self._max_body_bytes
-        if hello is not None and 0 < hello.max_body_bytes < limit:
-            limit = hello.max_body_bytes
-        body = await read_body(receive, headers.get(b"content-length"), limit)
-        frames, content_type = _content(headers.get(b"content-type", b""), body)
+        body = await read_body(receive, headers.get(b"content-length"), self.body_max_bytes)
+        frames, content_type = _content(content_type_of(headers), body)
+        binding = fingerprint = b""
+        if b"idempotency-key" in headers:
+            binding = binding_of(headers, caller, service.name)
+            fingerprint = print_of(query, headers.get(b"content-type", b""), frames)
         demanded = headers.get(b"titanic-durability")
         if demanded is not None:
-            _demand(demanded, (await node.introduced()).durability)
-        meta = RequestMeta(service.name, 0, content_type, timeout_ms=timeout_ms, attempts_max=attempts_max)
+            demand(demanded, (await node.introduced()).durability)
+        meta = request_meta(
+            service.name,
+            content_type,
+            options,
+            caller,
+            headers,
+            now_ms=wall_ms(),
+            binding=binding,
+            fingerprint=fingerprint,
+        )
         ack = await node.submit(meta, frames)
         self.submitted_bytes += len(body)
         if demanded is not None:
             await self._keep_demand(demanded, ack)
+        return await self._receipt(scope, receive, send, ack, headers, service)
+
+    async def _receipt(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        ack: tsp.SubmitAck,
+        headers: Mapping[bytes, bytes],
+        service: Service,
+    ) -> int:
         hex_id = ack.key.hex().encode()
         receipt = [
             (b"location", b"/v1/jobs/" + hex_id),
             (b"titanic-durability", ack.durability.encode("latin-1")),
             (b"titanic-epoch", b"%d" % ack.epoch),
         ]
+        if ack.replayed:
+            receipt.append(REPLAYED)
         if REQUEST_ID in headers:
             receipt.extend(echoed(headers[REQUEST_ID]))
         if b"prefer" in headers:
@@ -101,11 +128,38 @@ class HotPath:
         receipt += (
             _JSON,
             (b"content-length", b"%d" % len(answer)),
-            (b"retry-after", b"%d" % node.retry_after_s(service.text)),
+            (b"retry-after", b"%d" % self._node.retry_after_s(service.text)),
         )
         await send({"type": "http.response.start", "status": 202, "headers": receipt})
         await send({"type": "http.response.body", "body": answer})
         return 202
+
+    @property
+    def body_max_bytes(self) -> int:
+        """The largest body that gateway and node both take."""
+        hello = self._node.hello
+        limit = self._max_body_bytes
+        if hello is not None and 0 < hello.max_body_bytes < limit:
+            return hello.max_body_bytes
+        return limit
+
+    def service(self, argument: bytes) -> Service:
+        """The service at a percent-encoded path segment. Raises ProblemError (400)."""
+        try:
+            return self._services.find(argument)
+        except BadServiceError as error:
+            raise ProblemError(problems.BAD_SERVICE, str(error)) from error
+
+    async def admit(self, caller: Caller, service: str, count: int) -> None:
+        """Raises ProblemError (403, 429) if the caller may not submit ``count`` jobs to ``service`` now."""
+        need(caller, KeyScope.SUBMIT, service)
+        if not caller.jobs_max:
+            return
+        if not await self._node.within_quota(caller.owner, caller.jobs_max, count):
+            detail = f"The key has {self._node.quotas.open_count(caller.owner)} open jobs"
+            detail = f"{detail}; it may have {caller.jobs_max}."
+            raise ProblemError(problems.QUOTA_EXCEEDED, detail, headers=RETRY_FULL)
+        self._node.quotas.accepted(caller.owner, count)
 
     async def _reply_to_submit(
         self,
@@ -136,15 +190,18 @@ class HotPath:
     async def _keep_demand(self, demanded: bytes, ack: tsp.SubmitAck) -> None:
         """The node may have become another one since its hello: what is worth less is not kept."""
         try:
-            _demand(demanded, ack.durability)
+            demand(demanded, ack.durability)
         except ProblemError:
-            await self._node.close(ack.key)
+            if not ack.replayed:
+                await self._node.close(ack.key)
             raise
 
     # -- GET /v1/jobs/{id}/reply
 
-    async def reply(self, scope: Scope, receive: Receive, send: Send, argument: bytes) -> int:
+    async def reply(self, scope: Scope, receive: Receive, send: Send, argument: bytes, caller: Caller) -> int:
         """200 with the reply's bytes, 202 while there is none."""
+        if caller is not NOBODY:
+            need(caller, KeyScope.READ)
         key = _key(argument)
         no_options(scope["query_string"])
         headers: dict[bytes, bytes] = dict(scope["headers"])
@@ -154,9 +211,9 @@ class HotPath:
         answer: list[bytes] | None = None
         if b"prefer" in headers and (wait_s := self._wait(scope)):
             extra.append(_applied(wait_s))
-            answer = await self._waits.until(self._node.watch(tsp.FETCH, key, wait_s), receive)
+            answer = await self._waits.until(self._node.watch(tsp.FETCH, key, wait_s, caller.sees), receive)
         if answer is None:
-            answer = await self._node.look(tsp.FETCH, key)
+            answer = await self._node.look(tsp.FETCH, key, caller.sees)
         if answer[0] == tsp.OK:
             return await _send_reply(scope, send, answer, extra)
         if answer[0] != tsp.PENDING:
@@ -176,12 +233,14 @@ class HotPath:
 
     # -- DELETE /v1/jobs/{id}
 
-    async def close(self, scope: Scope, receive: Receive, send: Send, argument: bytes) -> int:
+    async def close(self, scope: Scope, receive: Receive, send: Send, argument: bytes, caller: Caller) -> int:
         """204 once the job is gone durably, also for an id nobody knows."""
         del receive
+        if caller is not NOBODY:
+            need(caller, KeyScope.SUBMIT)
         key = _key(argument)
         no_options(scope["query_string"])
-        await self._node.close(key)
+        await self._node.close(key, caller.sees)
         start = _NO_CONTENT
         request_id = dict(scope["headers"]).get(REQUEST_ID)
         if request_id is not None:
@@ -193,7 +252,7 @@ class HotPath:
     def _wait(self, scope: Scope) -> float:
         """The seconds this request prefers to wait, bounded; 0 for none, or when the server stops."""
         preferred = negotiate.wait_s(_values(scope, b"prefer"))
-        if preferred is None or self._waits.draining:
+        if preferred is None or self._waits.full:
             return 0
         return min(preferred, self._wait_max_s)
 
@@ -215,9 +274,6 @@ def _key(argument: bytes) -> bytes:
 
 def _content(content_type: bytes, body: bytes) -> tuple[list[bytes], str]:
     """(request frames, the Content-Type to keep with the job: none for a frames document)."""
-    if len(content_type) > CONTENT_TYPE_MAX_BYTES:
-        detail = f"Content-Type has {len(content_type)} bytes; the limit is {CONTENT_TYPE_MAX_BYTES}."
-        raise ProblemError(problems.BAD_HEADER, detail)
     if content_type.partition(b";")[0].strip().lower() == negotiate.FRAMES_TYPE:
         try:
             return frames_json.decode(body), ""
@@ -226,7 +282,8 @@ def _content(content_type: bytes, body: bytes) -> tuple[list[bytes], str]:
     return [body], content_type.decode("latin-1")
 
 
-def _demand(demanded: bytes, offered: str) -> None:
+def demand(demanded: bytes, offered: str) -> None:
+    """Raises ProblemError (503) if ``offered`` is less than ``demanded``, or nobody knows what that is."""
     wanted = negotiate.durability_rank(demanded.decode("latin-1"))
     if wanted < 0 or negotiate.durability_rank(offered) < wanted:
         text = demanded.decode("ascii", "backslashreplace")

@@ -1,14 +1,14 @@
-"""What Prometheus may read: the gateway's own counts, and the node's from ``titanic.stats``.
+"""What Prometheus may read: the counts of the gateway processes, and the node's from ``titanic.stats``.
 
-Labels are bounded: the route template, the method if it is a known one, the status, and the first
-``SERVICES_MAX`` services of the node. The counts are plain numbers that a collector turns into families when
-it is asked; prometheus_client's own Counter and Histogram take a lock and cost several microseconds each.
+Labels are bounded: the process, the route template, the method if it is a known one, the status, and the
+first ``SERVICES_MAX`` services of the node. The counts are plain numbers that a collector makes into families
+when it is asked; prometheus_client's own Counter and Histogram take a lock and cost microseconds each.
 """
 
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
+import time
 from collections.abc import Iterator
 from typing import Final
 
@@ -19,51 +19,86 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from core.pure.tsp import Stats
+from gateway.http.guard import Guard
 from gateway.http.hot import HotPath
 from gateway.http.node import Node
+from gateway.http.settings import GatewaySettings
+from gateway.http.shelf import Shelf
 from gateway.http.waiting import Waits
+from gateway.pure.counts import BUCKETS_S, Cell, Counts
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
-BUCKETS_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
 METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 SERVICES_MAX: Final = 200
 UNMATCHED: Final = "unmatched"
 
 _NAME: Final = re.compile(r"[^a-z0-9_]+")
-
-
-class _Cell:
-    """One (method, route, status): how often, how long, and in which buckets."""
-
-    __slots__ = ("buckets", "seconds")
-
-    def __init__(self) -> None:
-        self.buckets = [0] * (len(BUCKETS_S) + 1)
-        self.seconds = 0.0
+_GAUGES: Final = {
+    "requests_underway": "Requests being served.",
+    "waits": "Long-polls under way.",
+    "event_streams": "Event streams open.",
+}
+_COUNTERS: Final = {
+    "submitted_bytes": "Body bytes of accepted jobs.",
+    "submits_grouped": "Submits that travelled to the node in one message with others.",
+    "submit_groups": "Messages with several submits.",
+    "submit_repeats": "Submits sent again, under the same id.",
+    "node_timeouts": "Calls that no node answered in time.",
+    "slow_senders": "Connections cut because their request did not arrive in time.",
+    "keys_refused": "Requests without a key that is known.",
+    "cpu_seconds": "Processor time of the process.",
+}
 
 
 class Metrics(Collector):
     """Counts of this process; :meth:`render` is what ``GET /metrics`` answers."""
 
-    def __init__(self, node: Node, hot: HotPath, waits: Waits) -> None:
-        self._node, self._hot, self._waits = node, hot, waits
-        self._cells: dict[tuple[str, str, int], _Cell] = {}
+    def __init__(
+        self, node: Node, hot: HotPath, waits: Waits, guard: Guard, settings: GatewaySettings
+    ) -> None:
+        self._node, self._hot, self._waits, self._guard = node, hot, waits, guard
+        self._cells: dict[tuple[str, str, int], Cell] = {}
         self._stats: Stats | None = None
+        self._process = settings.process
+        self.shelf = Shelf(settings.metrics_dir, settings.process) if settings.metrics_dir else None
         self.underway_count = 0
+        self.slow_count = 0
         self._registry = CollectorRegistry()
         self._registry.register(self)
-        ProcessCollector(registry=self._registry)
+        if self.shelf is None:  # these speak of the process that is asked, and would be taken for all
+            ProcessCollector(registry=self._registry)
+            GCCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
-        GCCollector(registry=self._registry)
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one finished request. ``route`` is a template, never a path as sent."""
         cell = self._cells.get((method, route, status))
         if cell is None:
             known = method if method in METHODS else "other"
-            cell = self._cells.setdefault((known, route, status), _Cell())
-        cell.seconds += seconds
-        cell.buckets[bisect_left(BUCKETS_S, seconds)] += 1
+            cell = self._cells.setdefault((known, route, status), Cell(known, route, status))
+        cell.observe(seconds)
+
+    def counts(self) -> Counts:
+        """What this process has counted so far."""
+        return Counts(
+            self._process,
+            list(self._cells.values()),
+            {
+                "requests_underway": self.underway_count,
+                "waits": self._waits.count,
+                "event_streams": self._waits.streams_count,
+            },
+            {
+                "submitted_bytes": self._hot.submitted_bytes,
+                "submits_grouped": self._node.coalescer.grouped_count,
+                "submit_groups": self._node.coalescer.groups_count,
+                "submit_repeats": self._node.repeats_count,
+                "node_timeouts": self._node.unreachable_count,
+                "slow_senders": self.slow_count,
+                "keys_refused": self._guard.refused_count,
+                "cpu_seconds": time.process_time(),
+            },
+        )
 
     def render(self, stats: Stats | None) -> bytes:
         """The exposition text; ``stats`` is what the node said just now, None if it said nothing."""
@@ -72,43 +107,40 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """See prometheus_client: called while :meth:`render` runs, and once empty at registration."""
-        yield from self._requests()
-        yield _gauge("titanic_gateway_requests_underway", "Requests being served.", self.underway_count)
-        yield _gauge("titanic_gateway_waits", "Long-polls under way.", self._waits.count)
-        yield CounterMetricFamily(
-            "titanic_gateway_submitted_bytes", "Body bytes of accepted jobs.", value=self._hot.submitted_bytes
-        )
-        yield CounterMetricFamily(
-            "titanic_gateway_submit_repeats",
-            "Submits sent again, under the same id.",
-            value=self._node.repeats_count,
-        )
-        yield CounterMetricFamily(
-            "titanic_gateway_node_timeouts",
-            "Calls that no node answered in time.",
-            value=self._node.unreachable_count,
-        )
-        yield _gauge("titanic_node_up", "1 if the node answered this scrape.", int(self._stats is not None))
+        processes = [self.counts(), *(self.shelf.others() if self.shelf is not None else ())]
+        processes.sort(key=lambda counts: counts.process)
+        yield _requests(processes)
+        for name, text in _GAUGES.items():
+            gauge = GaugeMetricFamily(f"titanic_gateway_{name}", text, labels=("process",))
+            for counts in processes:
+                gauge.add_metric((str(counts.process),), counts.gauges.get(name, 0.0))
+            yield gauge
+        for name, text in _COUNTERS.items():
+            counter = CounterMetricFamily(f"titanic_gateway_{name}", text, labels=("process",))
+            for counts in processes:
+                counter.add_metric((str(counts.process),), counts.counters.get(name, 0.0))
+            yield counter
+        up = int(self._stats is not None)
+        yield GaugeMetricFamily("titanic_node_up", "1 if the node answered this scrape.", value=up)
         if self._stats is not None:
             yield from _of_node(self._stats)
 
-    def _requests(self) -> Iterator[Metric]:
-        requests = HistogramMetricFamily(
-            "titanic_gateway_request_seconds",
-            "Time from request to last byte of the answer, long-polls included.",
-            labels=("method", "route", "status"),
-        )
-        for (method, route, status), cell in sorted(self._cells.items()):
+
+def _requests(processes: list[Counts]) -> Metric:
+    requests = HistogramMetricFamily(
+        "titanic_gateway_request_seconds",
+        "Time from request to last byte of the answer, long-polls included.",
+        labels=("process", "method", "route", "status"),
+    )
+    for counts in processes:
+        for cell in sorted(counts.cells, key=lambda cell: (cell.method, cell.route, cell.status)):
             total, buckets = 0, []
             for bound, count in zip((*map(str, BUCKETS_S), "+Inf"), cell.buckets, strict=True):
                 total += count
                 buckets.append((bound, total))
-            requests.add_metric((method, route, str(status)), buckets, cell.seconds)
-        yield requests
-
-
-def _gauge(name: str, text: str, value: float) -> Metric:
-    return GaugeMetricFamily(name, text, value=value)
+            labels = (str(counts.process), cell.method, cell.route, str(cell.status))
+            requests.add_metric(labels, buckets, cell.seconds)
+    return requests
 
 
 def _plain(name: str) -> str:
@@ -116,13 +148,15 @@ def _plain(name: str) -> str:
 
 
 def _of_node(stats: Stats) -> Iterator[Metric]:
+    text = "See the node's reference."
     for name, count in sorted(stats.counters.items()):
-        yield CounterMetricFamily(f"titanic_node_{_plain(name)}", "See the node's reference.", value=count)
+        yield CounterMetricFamily(f"titanic_node_{_plain(name)}", text, value=count)
     for name, value in sorted(stats.gauges.items()):
-        yield _gauge(f"titanic_node_{_plain(name)}", "See the node's reference.", value)
+        yield GaugeMetricFamily(f"titanic_node_{_plain(name)}", text, value=value)
     shown = sorted(stats.services)[:SERVICES_MAX]
     omitted = len(stats.services) - len(shown)
-    yield _gauge("titanic_node_services_omitted", "Services not shown here, to bound labels.", omitted)
+    bound = "Services not shown here, to bound labels."
+    yield GaugeMetricFamily("titanic_node_services_omitted", bound, value=omitted)
     jobs = GaugeMetricFamily("titanic_service", "Numbers of each service, now.", labels=("service", "what"))
     for service in shown:
         for what, count in sorted(stats.services[service].items()):

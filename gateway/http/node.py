@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -19,9 +19,13 @@ from core.pure import tsp
 from core.pure.ids import RANDOM_BITS, Mint
 from core.pure.jobs import RequestMeta
 from gateway.errors import ProblemError
+from gateway.http.coalescer import Coalescer
 from gateway.pure.answers import ENDED, problem_of
 from gateway.pure.pace import Paces
 from gateway.pure.ports import NodeLink
+from gateway.pure.quotas import Quotas
+
+T = TypeVar("T")
 
 BACKOFF_FIRST_S: Final = 0.05
 BACKOFF_MAX_S: Final = 1.0
@@ -32,6 +36,10 @@ REINTRODUCTIONS_MAX: Final = 2
 _RANDOM_BYTES: Final = 7
 _RANDOM_SHIFT: Final = 8 * _RANDOM_BYTES - RANDOM_BITS
 assert 0 <= _RANDOM_SHIFT < 8
+
+
+def _random() -> int:
+    return int.from_bytes(os.urandom(_RANDOM_BYTES), "big") >> _RANDOM_SHIFT
 
 
 def wall_ms() -> int:
@@ -50,6 +58,8 @@ class Node:
         self.link: NodeLink | None = None
         self.hello: tsp.Hello | None = None
         self.paces = Paces()
+        self.quotas = Quotas()
+        self.coalescer = Coalescer(self.submit_alone, self.batch)
         self.repeats_count = 0
         self.unreachable_count = 0
         self._timeout_s = timeout_s
@@ -110,23 +120,31 @@ class Node:
     # -- jobs
 
     async def submit(self, meta: RequestMeta, frames: Sequence[bytes]) -> tsp.SubmitAck:
-        """Store a job under a new id; it is as durable as the acknowledgement says."""
+        """See :meth:`submit_alone`; in one message with others that come in the same turn, if it can be."""
+        if len(frames) == 1 and not meta.idempotency:
+            return await self.coalescer.submit(meta, frames[0])
+        return await self.submit_alone(meta, frames)
+
+    async def submit_alone(self, meta: RequestMeta, frames: Sequence[bytes]) -> tsp.SubmitAck:
+        """Store a job under a new id; it is as durable as the acknowledgement says.
+
+        ``replayed`` in the acknowledgement means: by an earlier request with the same idempotency key.
+        """
         refused: Sequence[bytes] = ()
         for _ in range(REINTRODUCTIONS_MAX):
-            mint = self._mint
-            if mint is None:
-                await self.introduced()
-                mint = self._mint
-                assert mint is not None
-            random = int.from_bytes(os.urandom(_RANDOM_BYTES), "big") >> _RANDOM_SHIFT
-            body = [tsp.encode_head(tsp.SubmitHead(mint.make(wall_ms(), random), meta)), *frames]
+            mint = self._mint or await self._introduced_mint()
+            key = mint.make(wall_ms(), _random())
+            body = [tsp.encode_head(tsp.SubmitHead(key, meta)), *frames]
             try:
                 answer = await self._call(tsp.SUBMIT, body, self._timeout_s)
             except ServerUnreachableError as error:
-                answer = await self._repeat(body, error)
+                answer = await self._repeat(tsp.SUBMIT, body, error)
             status = answer[0]
             if status == tsp.OK:
-                return tsp.decode_ack(answer[1])
+                ack = tsp.decode_ack(answer[1])
+                if ack.replayed and ack.key == key:  # by our own repeat: for the client it is the first
+                    ack = msgspec.structs.replace(ack, replayed=False)
+                return ack
             refused = answer
             if status == tsp.NOT_FOUND:  # another node, or another store: its secret is another
                 self.forget()
@@ -134,7 +152,39 @@ class Node:
                 raise problem_of(answer)
         raise PeerError(f"the node refused two new ids with {refused[0].decode('ascii', 'replace')}")
 
-    async def _repeat(self, body: Sequence[bytes], error: ServerUnreachableError) -> list[bytes]:
+    async def batch(self, meta: RequestMeta, lines: Sequence[bytes]) -> tsp.BatchAck:
+        """Store a job per line in one commit; what became of each is in the acknowledgement."""
+        for _ in range(REINTRODUCTIONS_MAX):
+            mint = self._mint or await self._introduced_mint()
+            now_ms = wall_ms()
+            keys = tuple(mint.make(now_ms, _random()) for _ in lines)
+            body = [tsp.encode_head(tsp.BatchHead(keys, meta)), *lines]
+            repeated = False
+            try:
+                answer = await self._call(tsp.BATCH, body, self._timeout_s)
+            except ServerUnreachableError as error:
+                answer, repeated = await self._repeat(tsp.BATCH, body, error), True
+            if answer[0] != tsp.OK:
+                raise problem_of(answer)
+            ack = tsp.decode_batch_ack(answer[1])
+            if len(ack.lines) != len(lines):
+                raise PeerError(f"{len(ack.lines)} lines answer a batch of {len(lines)}")
+            if not any(line.status == int(tsp.NOT_FOUND) for line in ack.lines):
+                if not any(line.replayed for line in ack.lines):
+                    return ack
+                judged = tuple(_judged(*pair, repeated) for pair in zip(ack.lines, keys, strict=True))
+                return msgspec.structs.replace(ack, lines=judged)
+            self.forget()
+        raise PeerError("the node refused two batches of new ids")
+
+    async def _introduced_mint(self) -> Mint:
+        await self.introduced()
+        assert self._mint is not None, "whoever is introduced has a mint"
+        return self._mint
+
+    async def _repeat(
+        self, service: bytes, body: Sequence[bytes], error: ServerUnreachableError
+    ) -> list[bytes]:
         deadline = time.monotonic() + self._patience_s - self._timeout_s
         pause_s = BACKOFF_FIRST_S
         while (left_s := deadline - time.monotonic()) > pause_s:
@@ -142,23 +192,23 @@ class Node:
             pause_s = min(2 * pause_s, BACKOFF_MAX_S)
             self.repeats_count += 1
             try:
-                return await self._call(tsp.SUBMIT, body, min(self._timeout_s, left_s))
+                return await self._call(service, body, min(self._timeout_s, left_s))
             except ServerUnreachableError as again:
                 error = again
         raise error
 
-    async def look(self, service: bytes, key: bytes) -> list[bytes]:
+    async def look(self, service: bytes, key: bytes, owner: str = "") -> list[bytes]:
         """The answer of ``titanic.fetch`` or ``titanic.status`` now."""
-        return await self._call(service, (tsp.encode_head(tsp.FetchHead(key)),), self._timeout_s)
+        return await self._call(service, (tsp.encode_head(tsp.FetchHead(key, 0, owner)),), self._timeout_s)
 
-    async def watch(self, service: bytes, key: bytes, wait_s: float) -> list[bytes]:
+    async def watch(self, service: bytes, key: bytes, wait_s: float, owner: str = "") -> list[bytes]:
         """The answer once the job has ended, or after ``wait_s`` seconds."""
         deadline = time.monotonic() + wait_s
         pause_s = BACKOFF_FIRST_S
         while True:
             left_s = max(0.0, deadline - time.monotonic())
             slice_s = min(left_s, WAIT_SLICE_S)
-            head = tsp.encode_head(tsp.FetchHead(key, int(slice_s * 1000)))
+            head = tsp.encode_head(tsp.FetchHead(key, int(slice_s * 1000), owner))
             try:
                 answer = await self._call(service, (head,), slice_s + self._timeout_s)
             except ServerUnreachableError:
@@ -170,13 +220,36 @@ class Node:
             if left_s <= WAIT_SLICE_S or not _pending(answer):
                 return answer
 
-    async def close(self, key: bytes) -> None:
-        """The job and its bytes are gone, durably; also when the node did not know it."""
+    async def close(self, key: bytes, owner: str = "") -> None:
+        """The job and its bytes are gone, durably; also when nobody, or not this owner, has such a job."""
+        if owner:
+            await self.ask(tsp.DELETE, tsp.JobHead(key, owner), tsp.decode_deleted)
+            return
         answer = await self._call(tsp.CLOSE, (key.hex().encode(),), self._timeout_s)
         status = tsp.status_of(answer)
         if status != tsp.OK:  # plain TSP: the text follows the digits
             detail = answer[0][3:].decode("utf-8", "replace").strip() or "the close was not stored"
             raise problem_of((tsp.ERROR, tsp.encode_head(tsp.ErrorHead(detail))))
+
+    async def ask(
+        self, service: bytes, head: msgspec.Struct, decode: Callable[[bytes], T], wait_s: float = 0.0
+    ) -> T:
+        """The head of a 200; any other answer is raised as the problem it stands for."""
+        answer = await self._call(service, (tsp.encode_head(head),), wait_s + self._timeout_s)
+        if answer[0] != tsp.OK:
+            raise problem_of(answer)
+        return decode(answer[1])
+
+    async def call(self, service: bytes, body: Sequence[bytes]) -> list[bytes]:
+        """The frames of any answer, at least two of them."""
+        return await self._call(service, body, self._timeout_s)
+
+    async def act(self, service: bytes, key: bytes, owner: str) -> tuple[bool, tsp.JobStatus]:
+        """Cancel or retry: whether it was done, and how the job stands."""
+        answer = await self._call(service, (tsp.encode_head(tsp.JobHead(key, owner)),), self._timeout_s)
+        if answer[0] not in (tsp.OK, tsp.CONFLICT):
+            raise problem_of(answer)
+        return answer[0] == tsp.OK, tsp.decode_status(answer[1])
 
     # -- statistics
 
@@ -186,7 +259,9 @@ class Node:
         if answer[0] != tsp.OK:
             raise problem_of(answer)
         stats = tsp.decode_stats(answer[1])
-        self.paces.update(stats, int(time.monotonic() * 1000))
+        now_ms = int(time.monotonic() * 1000)
+        self.paces.update(stats, now_ms)
+        self.quotas.update(stats.owners, now_ms)
         return stats
 
     def retry_after_s(self, service: str, queued_before: int = -1) -> int:
@@ -199,6 +274,15 @@ class Node:
             self._stats_due_s = now_s + STATS_EVERY_S
             self._reading = asyncio.create_task(self._read_paces())
         return self.paces.retry_after_s(service, queued_before)
+
+    async def within_quota(self, owner: str, jobs_max: int, count: int) -> bool:
+        """Whether the owner may have ``count`` more jobs; a refusal is never older than a fresh reading."""
+        now_ms = time.monotonic() * 1000
+        if now_ms - self.quotas.read_at_ms > STATS_EVERY_S * 1000:
+            await self.stats(self._timeout_s)
+        if self.quotas.open_count(owner) + count > jobs_max:
+            await self.stats(self._timeout_s)
+        return self.quotas.open_count(owner) + count <= jobs_max
 
     async def _read_paces(self) -> None:
         try:
@@ -218,6 +302,15 @@ class Node:
         if len(answer) < 2 and service != tsp.CLOSE:
             raise PeerError(f"{service.decode()} answered with {len(answer)} frames")
         return answer
+
+
+def _judged(line: tsp.BatchLine, key: bytes, repeated: bool) -> tsp.BatchLine:
+    """A line that was there already: by our own repeat, by its idempotency key, or by a collision of ids."""
+    if not line.replayed or line.key != key:
+        return line
+    if repeated:
+        return msgspec.structs.replace(line, replayed=False)
+    return tsp.BatchLine(int(tsp.CONFLICT), key)
 
 
 def _pending(answer: Sequence[bytes]) -> bool:

@@ -12,7 +12,6 @@ from importlib.resources import files
 from typing import Final, NamedTuple
 
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import RedirectResponse
 
 from gateway.errors import ProblemError
 from gateway.pure import negotiate, problems
@@ -94,11 +93,6 @@ async def problem_page() -> Response:
     return _html("problems.html", POLICY_PLAIN)
 
 
-async def root() -> Response:
-    """The first page is the documentation."""
-    return RedirectResponse("/docs", status_code=307)
-
-
 async def serve_asset(name: str, request: Request) -> Response:
     """A script, a style or an image of the pages."""
     if name not in ASSETS:
@@ -114,7 +108,6 @@ async def serve_asset(name: str, request: Request) -> Response:
 def add_pages(api: FastAPI) -> None:
     """The pages and their assets are routes of ``api``, outside its OpenAPI document."""
     for path, endpoint in (
-        ("/", root),
         ("/docs", docs),
         ("/redoc", redoc),
         (problems.PAGE, problem_page),

@@ -6,6 +6,7 @@ outside, so that several processes share one port.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
@@ -15,23 +16,27 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import ceil
-from typing import Final
+from typing import Any, Final
 
 import uvicorn
 
-from gateway.errors import ListenError
+from gateway.errors import KeyFileError, ListenError
 from gateway.http.app import Gateway, create_app
-from gateway.http.protocol import GatewayProtocol
+from gateway.http.protocol import GatewayProtocol, sweep
 from gateway.http.settings import GatewaySettings
 from gateway.pure.ports import NodeLink
 
 EXIT_DONE: Final = 0
 EXIT_FAILED: Final = 1
+TICKS_PER_SWEEP: Final = 10
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
-def bind(settings: GatewaySettings) -> socket.socket:
-    """A listening socket at ``http_host:http_port`` (0: any free port), inheritable. Raises ListenError."""
+def bind(settings: GatewaySettings, *, listen: bool = True) -> socket.socket:
+    """A listening socket at ``http_host:http_port`` (0: any free port), inheritable. Raises ListenError.
+
+    Without ``listen`` the port is only kept: with ``shares_port`` others may bind it too and listen.
+    """
     host, port = settings.http_host, settings.http_port
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -44,8 +49,13 @@ def bind(settings: GatewaySettings) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if settings.shares_port:
+            if not listen and address[1]:
+                _refuse_taken(family, address)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind(address)
-        sock.listen(settings.backlog)
+        if listen:
+            sock.listen(settings.backlog)
     except OSError as error:
         sock.close()
         raise ListenError(host, port, os.strerror(error.errno) if error.errno else str(error)) from error
@@ -53,10 +63,17 @@ def bind(settings: GatewaySettings) -> socket.socket:
     return sock
 
 
-def url_of(sock: socket.socket) -> str:
+def _refuse_taken(family: int, address: Any) -> None:
+    """OSError if somebody has the port: one who shares it too would get half of our requests."""
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)
+
+
+def url_of(sock: socket.socket, scheme: str = "http") -> str:
     """``http://host:port`` of a bound socket."""
     host, port = sock.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 class GatewayServer(uvicorn.Server):
@@ -78,8 +95,18 @@ class GatewayServer(uvicorn.Server):
                 server_header=False,
                 backlog=settings.backlog,
                 timeout_graceful_shutdown=ceil(settings.shutdown_s),
+                ssl_certfile=settings.tls_cert,
+                ssl_keyfile=settings.tls_key,
             )
         )
+        self._deadline_s = settings.request_deadline_s
+
+    async def on_tick(self, counter: int) -> bool:
+        """See uvicorn: ten times a second; once a second, slow senders are cut."""
+        if counter % TICKS_PER_SWEEP == 0:
+            now_s = asyncio.get_running_loop().time()
+            self.gateway.metrics.slow_count += sweep(self.server_state.connections, now_s, self._deadline_s)
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """See uvicorn: stop listening, finish what is under way, end."""
@@ -111,7 +138,7 @@ class AnnouncingServer(GatewayServer):
         """See uvicorn."""
         await super().startup(sockets)
         if self.started and sockets:
-            self._announce(url_of(sockets[0]))
+            self._announce(url_of(sockets[0], "https" if self.config.is_ssl else "http"))
 
 
 def run(
@@ -127,11 +154,11 @@ def run(
     ``link`` stands in for a connection to ``settings.nodes``. ``started`` is told ``http://host:port``.
     """
     try:
+        gateway = create_app(settings, link)
         listening = sock if sock is not None else bind(settings)
-    except ListenError as error:
+    except (KeyFileError, ListenError) as error:
         print(f"titanic gateway: {error}", file=sys.stderr)
         return EXIT_FAILED
-    gateway = create_app(settings, link)
     server = AnnouncingServer(settings, gateway, started if started is not None else lambda _: None)
     try:
         server.run(sockets=[listening])

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.types import Receive
 
 from gateway.errors import ClientGoneError
 
-Answer = list[bytes]
+T = TypeVar("T")
 
 
 class Waits:
-    """All long-polls of this process."""
+    """All long-polls and event streams of this process.
 
-    def __init__(self) -> None:
+    ``full`` says that no more long-polls are kept: a request that prefers to wait is answered at once then,
+    which ``Prefer`` allows (RFC 7240, 2).
+    """
+
+    def __init__(self, limit: int = 10_000) -> None:
         self.count = 0
+        self.streams_count = 0
         self.draining = False
+        self._limit = limit
         self._drain: asyncio.Future[None] | None = None
 
     def drain(self) -> None:
@@ -27,16 +33,24 @@ class Waits:
         if self._drain is not None and not self._drain.done():
             self._drain.set_result(None)
 
-    async def until(self, call: Coroutine[Any, Any, Answer], receive: Receive) -> Answer | None:
+    @property
+    def full(self) -> bool:
+        """Whether no further long-poll begins."""
+        return self.draining or self.count >= self._limit
+
+    async def until(
+        self, call: Coroutine[Any, Any, T], receive: Receive, *, stream: bool = False
+    ) -> T | None:
         """The answer of ``call``; None when the server stops first. The request's body has been read.
 
-        Raises ClientGoneError when the client leaves first, and what ``call`` raises.
+        Raises ClientGoneError when the client leaves first, and what ``call`` raises. An event stream is
+        counted elsewhere.
         """
         if self._drain is None:
             self._drain = asyncio.get_running_loop().create_future()
         answer = asyncio.ensure_future(call)
         gone = asyncio.ensure_future(_disconnected(receive))
-        self.count += 1
+        self.count += not stream
         try:
             ends: set[asyncio.Future[Any]] = {answer, gone, self._drain}
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -46,7 +60,7 @@ class Waits:
                 raise ClientGoneError("the client closed its connection while it waited")
             return None
         finally:
-            self.count -= 1
+            self.count -= not stream
             answer.cancel()
             gone.cancel()
 

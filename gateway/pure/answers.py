@@ -29,6 +29,8 @@ def problem_of(answer: Sequence[bytes]) -> ProblemError:
         return ProblemError(problems.NEVER_ISSUED, "This id was never issued here.")
     if status == tsp.GONE:
         return ProblemError(problems.JOB_GONE, "This job is closed; its request and reply are deleted.")
+    if status == tsp.MISMATCH:
+        return ProblemError(problems.KEY_REUSED, "This Idempotency-Key was used for another request.")
     if status == tsp.UNAVAILABLE:
         return ProblemError(problems.NODE_NOT_READY, detail, headers=RETRY_SOON)
     if status == tsp.FULL:
@@ -36,6 +38,12 @@ def problem_of(answer: Sequence[bytes]) -> ProblemError:
     if status == tsp.ERROR or status == tsp.UNKNOWN:
         return ProblemError(problems.NODE_ERROR, detail)
     raise PeerError(f"answer {status.decode()}: {detail}")
+
+
+def wrong_state(status: tsp.JobStatus, what: str) -> ProblemError:
+    """The problem of a cancel or a retry that the job's state forbids; ``what`` says what was asked."""
+    extra = {"id": status.key.hex(), "service": status.service, "state": status.state}
+    return ProblemError(problems.WRONG_STATE, f"A job that is {status.state} cannot be {what}.", extra=extra)
 
 
 def ended_badly(status: tsp.JobStatus) -> ProblemError:

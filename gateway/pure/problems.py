@@ -76,12 +76,41 @@ BAD_FRAMES: Final = ProblemKind(
     '`{"frames": ["<base64>", …]}` with 1 to 64 frames.',
     "Correct the body, or send it under its own Content-Type as a single frame.",
 )
+BAD_BATCH: Final = ProblemKind(
+    "bad-batch",
+    400,
+    "Not a batch",
+    "The body of a batch holds no line, or more lines than one commit takes. A line is the body of one job.",
+    "Send 1 to 1000 lines, each ended by a line feed; send more in further batches.",
+)
+UNAUTHENTICATED: Final = ProblemKind(
+    "unauthenticated",
+    401,
+    "Who are you?",
+    "This server has API keys, and the request brought none that it knows. A key that was revoked is "
+    "not known any more.",
+    "Send `Authorization: Bearer <key-id>.<secret>`; `titanic keys create` makes a key.",
+)
+FORBIDDEN: Final = ProblemKind(
+    "forbidden",
+    403,
+    "The key does not allow this",
+    "The key is known, and lacks the scope or the service that the request needs.",
+    "Use a key with the scope named in the detail, or one that is bound to this service.",
+)
 NO_SUCH_ROUTE: Final = ProblemKind(
     "no-such-route",
     404,
     "No such route",
     "Nothing is served at this path.",
     "The routes are listed at `/docs`.",
+)
+NO_SUCH_SERVICE: Final = ProblemKind(
+    "no-such-service",
+    404,
+    "No such service",
+    "The service has no workers and no jobs, and never had any since the node started.",
+    "Services come into being with their first job or their first worker; `/v1/services` lists them.",
 )
 NEVER_ISSUED: Final = ProblemKind(
     "never-issued",
@@ -105,6 +134,22 @@ NOT_ACCEPTABLE: Final = ProblemKind(
     "A reply of several frames has one representation, `application/vnd.titanic.frames+json`, and the "
     "request's `Accept` rules it out.",
     "Accept `application/vnd.titanic.frames+json`, or leave `Accept` out.",
+)
+REQUEST_TIMEOUT: Final = ProblemKind(
+    "request-timeout",
+    408,
+    "The request came too slowly",
+    "The whole request did not arrive within the server's deadline. The connection is closed and "
+    "nothing was stored.",
+    "Send faster, or in smaller pieces.",
+)
+WRONG_STATE: Final = ProblemKind(
+    "wrong-state",
+    409,
+    "Not in this state",
+    "A job that has ended cannot be cancelled, and only a failed or cancelled one can be retried. "
+    "`state` says where the job stands.",
+    "Look at the job; close it when it is done.",
 )
 JOB_FAILED: Final = ProblemKind(
     "job-failed",
@@ -136,6 +181,43 @@ BODY_TOO_LARGE: Final = ProblemKind(
     "The request's body is over the limit in `limit_bytes`. It was not read to its end and nothing was "
     "stored; the connection is closed.",
     "Send less, keep large data elsewhere and submit a reference to it, or raise the server's limit.",
+)
+UNSUPPORTED_TYPE: Final = ProblemKind(
+    "unsupported-media-type",
+    415,
+    "Not this media type",
+    "A batch is `application/x-ndjson`: one job per line.",
+    "Send the batch under that Content-Type; a single job of any type goes to `/jobs`.",
+)
+KEY_REUSED: Final = ProblemKind(
+    "idempotency-key-reused",
+    422,
+    "The Idempotency-Key belongs to another request",
+    "The same key was used before, by the same caller and for the same service, with another body, "
+    "other options or another Content-Type. Nothing was stored.",
+    "Use a new key for a new request; repeat a request exactly as it was.",
+)
+RATE_LIMITED: Final = ProblemKind(
+    "rate-limited",
+    429,
+    "Too many requests",
+    "The key's rate is used up. `RateLimit-Policy` says what it is, `RateLimit` what is left of it.",
+    "Try again after `Retry-After` seconds.",
+)
+QUOTA_EXCEEDED: Final = ProblemKind(
+    "quota-exceeded",
+    429,
+    "Too many open jobs",
+    "The key has as many open jobs as it may have. Nothing was stored.",
+    "Close jobs that are done, then try again.",
+)
+HEADERS_TOO_LARGE: Final = ProblemKind(
+    "headers-too-large",
+    431,
+    "The headers are too large",
+    "The request line and the headers together are over the server's limit, or there are too many of "
+    "them. The connection is closed.",
+    "Send fewer or shorter headers.",
 )
 INTERNAL: Final = ProblemKind(
     "internal-error",
@@ -174,6 +256,20 @@ NODE_NOT_READY: Final = ProblemKind(
     "The node is there and takes no work now: it is starting, passive, or its journal stopped.",
     "Try again after `Retry-After` seconds; `/readyz` says what it waits for.",
 )
+TOO_MANY_STREAMS: Final = ProblemKind(
+    "too-many-streams",
+    503,
+    "Too many event streams",
+    "As many event streams are open as this server keeps at a time.",
+    "Try again after `Retry-After` seconds, or ask for `/v1/jobs` now and then instead.",
+)
+TOO_MANY_BACKUPS: Final = ProblemKind(
+    "too-many-backups",
+    503,
+    "No backup now",
+    "As many backups are being read as the node keeps images for, or the store needed the room of this one.",
+    "Try again after `Retry-After` seconds.",
+)
 LESS_DURABLE: Final = ProblemKind(
     "less-durable",
     503,
@@ -196,19 +292,32 @@ KINDS: Final = (
     BAD_PARAMETER,
     BAD_HEADER,
     BAD_FRAMES,
+    BAD_BATCH,
+    UNAUTHENTICATED,
+    FORBIDDEN,
     NO_SUCH_ROUTE,
+    NO_SUCH_SERVICE,
     NEVER_ISSUED,
     METHOD_NOT_ALLOWED,
     NOT_ACCEPTABLE,
+    REQUEST_TIMEOUT,
+    WRONG_STATE,
     JOB_FAILED,
     JOB_CANCELLED,
     JOB_GONE,
     BODY_TOO_LARGE,
+    UNSUPPORTED_TYPE,
+    KEY_REUSED,
+    RATE_LIMITED,
+    QUOTA_EXCEEDED,
+    HEADERS_TOO_LARGE,
     INTERNAL,
     NODE_ERROR,
     BAD_ANSWER,
     NODE_UNREACHABLE,
     NODE_NOT_READY,
+    TOO_MANY_STREAMS,
+    TOO_MANY_BACKUPS,
     LESS_DURABLE,
     STORE_FULL,
 )

@@ -33,7 +33,7 @@ def classify(method: str, raw_path: bytes) -> tuple[str, bytes] | None:
                 return REPLY, name
         elif method == "DELETE":
             name = raw_path[9:]
-            if b"/" not in name:
+            if b"/" not in name and b":" not in name:  # behind a colon stands a verb
                 return CLOSE, name
     return None
 

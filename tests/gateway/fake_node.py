@@ -7,15 +7,16 @@ may be called from the test's thread, and wake those who wait.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
 
 from core.errors import ServerUnreachableError
-from core.pure import tsp
+from core.pure import store_heads, tsp
 from core.pure.ids import Mint, parse_id
 from core.pure.jobs import RequestMeta
+from tests.gateway.fake_store import FakeStore
 
 SECRET: Final = b"s" * 32
 CREATED_MS: Final = 1_763_905_980_123
@@ -33,6 +34,18 @@ class FakeJob:
         self.reply: list[bytes] = []
         self.reply_type = ""
 
+    def row(self) -> tsp.JobRow:
+        return tsp.JobRow(
+            self.key,
+            self.meta.service.decode(),
+            self.state,
+            self.attempt,
+            CREATED_MS,
+            priority=self.meta.priority,
+            reason=self.reason,
+            owner=self.meta.owner,
+        )
+
     def status(self) -> tsp.JobStatus:
         done = self.state == "succeeded"
         return tsp.JobStatus(
@@ -47,6 +60,8 @@ class FakeJob:
             attempts_max=self.meta.attempts_max if self.meta.attempts_max >= 0 else 25,
             reason=self.reason,
             replied_ms=CREATED_MS + 500 if done else 0,
+            priority=self.meta.priority,
+            owner=self.meta.owner,
         )
 
 
@@ -71,7 +86,14 @@ class FakeNode:
         self.durability = "fsync"
         self.max_body_bytes = 0
         self.stats = tsp.Stats({"jobs_accepted": 7}, {"jobs_open": 1.0}, {"echo": {"queued": 2}})
+        self.bindings: dict[bytes, tuple[bytes, bytes]] = {}  # idempotency key -> (job, fingerprint)
+        self.services: dict[str, tsp.ServiceRow] = {}
+        self.events: list[tsp.Event] = []
+        self.events_from = 0  # events up to here are forgotten
+        self.page_max = 1_000
+        self.store = FakeStore(Mint(SECRET).make(CREATED_MS, 7))
         self._ended: dict[bytes, asyncio.Event] = {}
+        self._happened: asyncio.Event | None = None
 
     # -- the test's side
 
@@ -96,6 +118,14 @@ class FakeNode:
         """The job will not run."""
         self.jobs[key].state = "cancelled"
         self._wake(key)
+
+    def happen(self, kind: str, key: bytes = b"", service: str = "echo", detail: str = "") -> int:
+        """An event, with the next sequence, which is returned."""
+        number = self.events[-1].id + 1 if self.events else self.events_from + 1
+        self.events.append(tsp.Event(number, CREATED_MS, kind, key, service, 1, detail))
+        if self._happened is not None and self.loop is not None:
+            self.loop.call_soon_threadsafe(self._happened.set)
+        return number
 
     def waiting(self, key: bytes) -> bool:
         """Whether somebody waits for the end of the job."""
@@ -130,6 +160,12 @@ class FakeNode:
             return [status, tsp.encode_head(tsp.ErrorHead(detail))]
         if service == tsp.SUBMIT:
             return await self._submit(body, timeout_s)
+        if service == tsp.BATCH:
+            return await self._batch(body, timeout_s)
+        if service == tsp.EVENTS:
+            return await self._events(tsp.decode_events(body[0]))
+        if service in FAKED:
+            return FAKED[service](self, body[0])
         if service == tsp.CLOSE:
             key = parse_id(body[0].decode())
             assert key is not None, "the gateway closes ids only"
@@ -149,26 +185,147 @@ class FakeNode:
             max_body_bytes=self.max_body_bytes,
             started_ms=CREATED_MS,
             jobs=len(self.jobs),
+            key_lifetime_ms=86_400_000,
         )
 
-    async def _submit(self, body: Sequence[bytes], timeout_s: float) -> list[bytes]:
-        head = tsp.decode_submit(body[0])
-        if not Mint(self.secret).issued(head.key):
-            return [tsp.NOT_FOUND, tsp.encode_head(tsp.ErrorHead("another secret"))]
-        replayed = head.key in self.jobs
-        self.jobs.setdefault(head.key, FakeJob(head.key, head.meta, list(body[1:])))
+    def _accept(self, key: bytes, meta: RequestMeta, frames: list[bytes]) -> tsp.BatchLine:
+        if not Mint(self.secret).issued(key):
+            return tsp.BatchLine(404, key, detail="another secret")
+        if meta.idempotency:
+            bound = self.bindings.setdefault(meta.idempotency, (key, meta.fingerprint))
+            if bound[1] != meta.fingerprint:
+                return tsp.BatchLine(422, key, detail="another request")
+            if bound[0] != key:
+                state = self.jobs[bound[0]].state if bound[0] in self.jobs else "closed"
+                return tsp.BatchLine(200, bound[0], state, replayed=True)
+        replayed = key in self.jobs
+        state = "scheduled" if meta.not_before_ms else "queued"
+        job = self.jobs.setdefault(key, FakeJob(key, meta, frames))
+        job.state = state
+        return tsp.BatchLine(200, key, state, replayed=replayed)
+
+    async def _lose(self, timeout_s: float) -> None:
         if self.lost_answers:
             self.lost_answers -= 1
             await asyncio.sleep(timeout_s)
             raise ServerUnreachableError("the answer was lost")
-        ack = tsp.SubmitAck(head.key, "queued", CREATED_MS, self.durability, 3, replayed)
+
+    async def _submit(self, body: Sequence[bytes], timeout_s: float) -> list[bytes]:
+        head = tsp.decode_submit(body[0])
+        line = self._accept(head.key, head.meta, list(body[1:]))
+        if line.status != 200:
+            return [b"%d" % line.status, tsp.encode_head(tsp.ErrorHead(line.detail))]
+        await self._lose(timeout_s)
+        ack = tsp.SubmitAck(line.key, line.state, CREATED_MS, self.durability, 3, line.replayed)
         return [tsp.OK, tsp.encode_head(ack)]
 
-    async def _look(self, service: bytes, head: tsp.FetchHead) -> list[bytes]:
-        job = self.jobs.get(head.key)
+    async def _batch(self, body: Sequence[bytes], timeout_s: float) -> list[bytes]:
+        head = tsp.decode_batch(body[0])
+        assert len(head.keys) == len(body) - 1, "an id per line"
+        lines = []
+        for number, (key, frame) in enumerate(zip(head.keys, body[1:], strict=True)):
+            binding = head.meta.idempotency and head.meta.idempotency + b"%d" % number
+            lines.append(self._accept(key, msgspec.structs.replace(head.meta, idempotency=binding), [frame]))
+        await self._lose(timeout_s)
+        return [tsp.OK, tsp.encode_head(tsp.BatchAck(tuple(lines), CREATED_MS, self.durability, 3))]
+
+    async def _events(self, head: tsp.EventsHead) -> list[bytes]:
+        last = self.events[-1].id if self.events else self.events_from
+        since = last if head.since < 0 else head.since
+        if since >= last and head.wait_ms:
+            self._happened = asyncio.Event()
+            try:
+                await asyncio.wait_for(self._happened.wait(), head.wait_ms / 1000)
+            except TimeoutError:
+                pass  # nothing happened
+        gap_to = self.events_from if since < self.events_from else -1
+        found = [event for event in self.events if event.id > since and head.service in ("", event.service)]
+        page = found[: head.limit]
+        next_ = page[-1].id if len(found) > head.limit else max(since, gap_to, last)
+        return [tsp.OK, tsp.encode_head(tsp.EventsPage(tuple(page), next_, gap_to))]
+
+    # -- what FAKED names
+
+    def delete(self, raw: bytes) -> list[bytes]:
+        """See tsp.DELETE."""
+        head = tsp.decode_job(raw)
+        if self._find(head.key, head.owner) is not None:
+            del self.jobs[head.key]
+        return [tsp.OK, tsp.encode_head(tsp.Deleted(head.key))]
+
+    def cancel_job(self, raw: bytes) -> list[bytes]:
+        """See tsp.CANCEL."""
+        return self._set(raw, ("succeeded", "failed"), "cancelled")
+
+    def retry_job(self, raw: bytes) -> list[bytes]:
+        """See tsp.RETRY."""
+        return self._set(raw, ("scheduled", "queued", "running", "succeeded", "cancelled"), "queued")
+
+    def _set(self, raw: bytes, never: tuple[str, ...], state: str) -> list[bytes]:
+        head = tsp.decode_job(raw)
+        job = self._find(head.key, head.owner)
         if job is None:
-            issued = Mint(self.secret).issued(head.key)
-            return [tsp.GONE if issued else tsp.NOT_FOUND, tsp.encode_head(tsp.ErrorHead(""))]
+            return self._missing(head.key, head.owner)
+        if job.state in never:
+            return [tsp.CONFLICT, tsp.encode_head(job.status())]
+        job.state = state
+        return [tsp.OK, tsp.encode_head(job.status())]
+
+    def list_jobs(self, raw: bytes) -> list[bytes]:
+        """See tsp.LIST."""
+        head = tsp.decode_list(raw)
+        keys = sorted((key for key in self.jobs if not head.cursor or key < head.cursor), reverse=True)
+        keys = keys[: min(head.limit, self.page_max) + 1]
+        more = len(keys) > min(head.limit, self.page_max)
+        rows = [self.jobs[key] for key in keys[: min(head.limit, self.page_max)]]
+        shown = [
+            job.row()
+            for job in rows
+            if head.service in ("", job.meta.service.decode())
+            and head.state in ("", job.state)
+            and head.owner in ("", job.meta.owner)
+        ]
+        page = tsp.JobPage(tuple(shown), rows[-1].key if more else b"")
+        return [tsp.OK, tsp.encode_head(page)]
+
+    def list_services(self, raw: bytes) -> list[bytes]:
+        """See tsp.SERVICES."""
+        head = tsp.decode_services(raw)
+        names = sorted(name for name in self.services if name > head.after)
+        if head.service:
+            names = [name for name in names if name == head.service]
+        limit = min(head.limit, self.page_max)
+        rows = tuple(self.services[name] for name in names[:limit])
+        after = rows[-1].name if len(names) > limit else ""
+        return [tsp.OK, tsp.encode_head(tsp.ServicesPage(rows, CREATED_MS, after))]
+
+    def pause(self, raw: bytes) -> list[bytes]:
+        """See tsp.PAUSE."""
+        return self._paused(raw, paused=True)
+
+    def resume(self, raw: bytes) -> list[bytes]:
+        """See tsp.RESUME."""
+        return self._paused(raw, paused=False)
+
+    def _paused(self, raw: bytes, *, paused: bool) -> list[bytes]:
+        name = tsp.decode_pause(raw).service
+        row = self.services.get(name, tsp.ServiceRow(name))
+        self.services[name] = msgspec.structs.replace(row, paused=paused)
+        return [tsp.OK, tsp.encode_head(self.services[name])]
+
+    def _find(self, key: bytes, owner: str) -> FakeJob | None:
+        job = self.jobs.get(key)
+        return job if job is not None and owner in ("", job.meta.owner) else None
+
+    def _missing(self, key: bytes, owner: str) -> list[bytes]:
+        foreign = key in self.jobs and owner != self.jobs[key].meta.owner
+        issued = Mint(self.secret).issued(key) and not foreign
+        return [tsp.GONE if issued else tsp.NOT_FOUND, tsp.encode_head(tsp.ErrorHead(""))]
+
+    async def _look(self, service: bytes, head: tsp.FetchHead) -> list[bytes]:
+        job = self._find(head.key, head.owner)
+        if job is None:
+            return self._missing(head.key, head.owner)
         if head.wait_ms and job.state not in DETAIL_STATES:
             event = self._ended.setdefault(head.key, asyncio.Event())
             try:
@@ -184,3 +341,16 @@ class FakeNode:
             return [tsp.OK, tsp.encode_head(reply), *job.reply]
         code = tsp.CONFLICT if job.state in ("failed", "cancelled") else tsp.PENDING
         return [code, msgspec.msgpack.encode(job.status())]
+
+
+FAKED: Final[dict[bytes, Callable[[FakeNode, bytes], list[bytes]]]] = {
+    tsp.DELETE: FakeNode.delete,
+    tsp.CANCEL: FakeNode.cancel_job,
+    tsp.RETRY: FakeNode.retry_job,
+    tsp.LIST: FakeNode.list_jobs,
+    tsp.SERVICES: FakeNode.list_services,
+    tsp.PAUSE: FakeNode.pause,
+    tsp.RESUME: FakeNode.resume,
+    store_heads.STORE: lambda node, raw: node.store.facts(raw),
+    store_heads.BACKUP: lambda node, raw: node.store.backup(raw),
+}

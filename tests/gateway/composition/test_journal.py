@@ -68,7 +68,7 @@ def test_effects_come_back_in_order_and_jobs_after_a_restart(tmp_path: Path) -> 
     dead = encode_meta(AttemptMeta(Outcome.DEAD, 3, 2_000, "too often"))
     journal.append(Kind.ATTEMPT, failed, dead, (), ())
     journal.append(Kind.CLOSE, closed, encode_meta(CloseMeta(3_000)), (), (Advance(closed, State.CLOSING),))
-    journal.barrier((Advance(queued, State.QUEUED, "last"),))
+    journal.barrier((Advance(queued, State.QUEUED),))
     found = waiting.wait(6)
     assert [effect.job for (effect,) in found if isinstance(effect, Advance)] == [
         *(queued, done, failed, closed),

@@ -4,6 +4,7 @@ import json
 import logging
 import re
 import socket
+from pathlib import Path
 
 import httpx
 import pytest
@@ -12,7 +13,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from core.pure import tsp
 from core.pure.tsp import Stats
 from gateway.http.metrics import SERVICES_MAX
-from tests.gateway.conftest import LiveGateway
+from tests.gateway.conftest import SETTINGS, LiveGateway
+from tests.gateway.fake_node import FakeNode
+from tests.support.processes import until
 
 
 def raw(live: LiveGateway, request: bytes) -> bytes:
@@ -59,6 +62,7 @@ def test_readyz_without_a_node_and_back(live: LiveGateway) -> None:
         "durability": "fsync",
         "jobs": 0,
         "started_at": "2025-11-23T13:53:00.123Z",
+        "idempotency_key_lifetime_s": 86_400,
     }
     live.submit()
 
@@ -79,7 +83,7 @@ def test_a_gateway_that_never_met_its_node_submits_when_it_comes(live: LiveGatew
     assert live.node.calls[:2] == [tsp.HELLO, tsp.SUBMIT]
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/v1/services/echo", "/v1/jobs/x/y", "/livez/", "/assets/x"])
+@pytest.mark.parametrize("path", ["/nothing", "/v1/services/a/b", "/v1/jobs/x/y", "/livez/", "/assets/x"])
 def test_no_such_route(live: LiveGateway, path: str) -> None:
     """What is not served is a problem document, and no redirect."""
     answer = live.client.get(path, headers={"X-Request-ID": "r"})
@@ -149,7 +153,7 @@ def test_methods_in_metrics_are_bounded(live: LiveGateway) -> None:
     assert raw(live, b"MKCOL /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").startswith(
         b"HTTP/1.1 405"
     )
-    labels = frozenset({("method", "other"), ("route", "/livez"), ("status", "405")})
+    labels = frozenset({("process", "0"), ("method", "other"), ("route", "/livez"), ("status", "405")})
     assert samples(live)["titanic_gateway_request_seconds_count", labels] >= 1
 
 
@@ -195,7 +199,7 @@ def test_request_id_that_is_not_echoed(live: LiveGateway, given: str) -> None:
 
 def test_metrics(live: LiveGateway) -> None:
     """Requests are counted by route template and status; the node's numbers are there."""
-    labels = {"method": "POST", "route": "/v1/services/{service}/jobs", "status": "202"}
+    labels = {"process": "0", "method": "POST", "route": "/v1/services/{service}/jobs", "status": "202"}
     name = ("titanic_gateway_request_seconds_count", frozenset(labels.items()))
     before = samples(live).get(name, 0.0)
     live.submit(b"12345")
@@ -208,7 +212,7 @@ def test_metrics(live: LiveGateway) -> None:
     assert after["titanic_node_up", frozenset()] == 1
     assert after["titanic_node_jobs_accepted_total", frozenset()] == 7
     assert after["titanic_service", frozenset({("service", "echo"), ("what", "queued")})] == 2
-    assert after["titanic_gateway_requests_underway", frozenset()] == 1, "this one"
+    assert after["titanic_gateway_requests_underway", frozenset({("process", "0")})] == 1, "this one"
     assert ("process_open_fds", frozenset()) in after
 
 
@@ -224,3 +228,33 @@ def test_metrics_without_a_node(live: LiveGateway) -> None:
     """The gateway's own numbers are there without a node, and say that it is gone."""
     live.node.down = True
     assert samples(live)["titanic_node_up", frozenset()] == 0
+
+
+def test_one_scrape_shows_all_processes(tmp_path: Path) -> None:
+    """Processes that share a port leave their counts for each other; whichever is asked shows all."""
+    lives = [
+        LiveGateway(SETTINGS.replacing(metrics_dir=tmp_path, process=number), FakeNode())
+        for number in range(2)
+    ]
+    try:
+        (tmp_path / "gateway-7.json").write_bytes(b'{"process": 7}')
+        for number, live in enumerate(lives):
+            for _ in range(number + 1):
+                live.submit()
+
+        def counts(live: LiveGateway) -> dict[str, float]:
+            name = "titanic_gateway_request_seconds_count"
+            found = {labels: value for (found, labels), value in samples(live).items() if found == name}
+            submits = {
+                dict(labels)["process"]: value
+                for labels, value in found.items()
+                if ("method", "POST") in labels
+            }
+            return dict(sorted(submits.items()))
+
+        for live in lives:
+            until("both are seen", lambda live=live: counts(live) == {"0": 1.0, "1": 2.0})  # type: ignore[misc]
+        assert not any(name.startswith("process_") for name, _ in samples(lives[0]))
+    finally:
+        for live in lives:
+            live.stop()

@@ -1,0 +1,24 @@
+"""Loaded by schemathesis: how to write NDJSON, and what no answer may be."""
+
+import json
+from typing import Any
+
+import schemathesis
+
+DEFECTS = (500, 502)
+"""503 and 507 are declared states of the world; these would be our own mistakes."""
+
+
+@schemathesis.serializer("application/x-ndjson")  # type: ignore[untyped-decorator,unused-ignore]
+def ndjson(_context: Any, value: Any) -> Any:
+    """A string is sent as it is, and what the schema forbids as the JSON that it would be."""
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return text.encode("utf-8", "replace")
+
+
+@schemathesis.check  # type: ignore[untyped-decorator,unused-ignore]
+def no_defect(_context: Any, response: Any, _case: Any) -> None:
+    """No answer is a defect of gateway or node, and every error is a problem document."""
+    assert response.status_code not in DEFECTS, response.text
+    if response.status_code >= 400 and response.request.method != "HEAD":
+        assert response.headers["content-type"] == ["application/problem+json"]
