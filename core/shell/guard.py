@@ -111,6 +111,7 @@ class Guard:
         self._traffic: dict[int, Traffic] = {}
         self._settling = 0
         self._raised_bytes = 0
+        self._least_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         self._fill_reserve()
 
@@ -188,8 +189,9 @@ class Guard:
             return
         if self._settling:
             self._settling -= 1
+            self._least_bytes = min(self._least_bytes, swell_bytes)
             if not self._settling:  # what the allocator keeps is not the next peer's fault, within limits
-                raised_bytes = min(swell_bytes, RAISED_MAX_BYTES - self._raised_bytes)
+                raised_bytes = min(self._least_bytes, RAISED_MAX_BYTES - self._raised_bytes)
                 self._raised_bytes += raised_bytes
                 self._base_bytes += raised_bytes
             return
@@ -200,6 +202,7 @@ class Guard:
             self._end(fd, swell_bytes)
         self._traffic.clear()
         self._settling = SETTLE_LOOKS
+        self._least_bytes = swell_bytes
 
     def _end(self, fd: int, swell_bytes: int) -> None:
         with contextlib.suppress(OSError), _borrowed(fd) as connection:

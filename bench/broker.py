@@ -1,0 +1,210 @@
+"""``python -m bench broker``: this project's MDP broker beside one written the guide's way, in one run."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+
+import msgspec
+
+from bench.load import LoadResult, data_folder
+from bench.mdp_load import Load
+from bench.processes import free_port, process
+
+ECHO = b"echo"
+IN_FLIGHT = 100
+WORKERS_COUNT = 4
+MANY_WORKERS = 1_000
+MANY_SERVICES = 10_000
+IDLE_S = 10.0
+TICK = os.sysconf("SC_CLK_TCK")
+GUIDE, BROKER, NODE = "the guide's broker", "titanic broker", "titanic node"
+
+
+class Contender(msgspec.Struct):
+    """A broker that runs."""
+
+    name: str
+    pid: int
+    endpoint: str
+
+
+class Cost(msgspec.Struct):
+    """What the broker's process used for one message in and one out, in microseconds."""
+
+    few_us: float
+    many_us: float
+    spread_us: float
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of the process so far, all threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICK
+
+
+def start(stack: ExitStack, names: Sequence[str]) -> list[Contender]:
+    """Every broker, ready."""
+    folder = data_folder()
+    stack.callback(shutil.rmtree, folder)
+    ours = [sys.executable, "-m", "gateway.cli"]
+    found = []
+    for name in names:
+        endpoint = f"tcp://127.0.0.1:{free_port()}"
+        argv = {
+            GUIDE: [sys.executable, "-m", "bench.peers.guide_broker", endpoint],
+            BROKER: [*ours, "broker", "--bind", endpoint],
+            NODE: [*ours, "node", "--broker", endpoint, "--data", str(folder / "data")],
+        }[name]
+        child = stack.enter_context(process(argv, lambda: True, folder / "log"))
+        found.append(Contender(name, child.pid, endpoint))
+    return found
+
+
+@contextmanager
+def load(contender: Contender, workers: int = WORKERS_COUNT) -> Iterator[Load]:
+    """A client and workers of ``echo`` at this broker."""
+    peers = Load(contender.endpoint)
+    try:
+        peers.work(ECHO, workers)
+        peers.until_served(ECHO)
+        yield peers
+    finally:
+        peers.close()
+
+
+def throughput(contender: Contender, seconds: float) -> LoadResult:
+    """100 in flight, four workers."""
+    with load(contender) as peers:
+        return peers.closed_loop(ECHO, IN_FLIGHT, seconds)
+
+
+def latency(contender: Contender, per_second: float, seconds: float) -> LoadResult:
+    """Open-loop arrivals at this rate, four workers."""
+    with load(contender) as peers:
+        return peers.open_loop(ECHO, per_second, seconds)
+
+
+def cost(contender: Contender, seconds: float) -> Cost:
+    """CPU per message with one service, beside 10,000 services and 1,000 workers, and spread over those."""
+
+    def per_message(peers: Load, service: bytes) -> float:
+        before = cpu_seconds(contender.pid)
+        result = peers.closed_loop(service, IN_FLIGHT, seconds)
+        used = cpu_seconds(contender.pid) - before
+        return used / (result.per_second * seconds * 2) * 1e6
+
+    with load(contender) as peers:
+        few = per_message(peers, ECHO)
+        names = [b"service-%d" % number for number in range(MANY_SERVICES)]
+        peers.stand_by(names[: MANY_WORKERS - WORKERS_COUNT])
+        for name in names[MANY_WORKERS - WORKERS_COUNT :]:
+            peers.ask(name, b"waits")
+        peers.until_served(ECHO)
+        many = per_message(peers, ECHO)
+    with load(contender, MANY_WORKERS) as peers:
+        spread = per_message(peers, ECHO)
+    return Cost(few, many, spread)
+
+
+def idle(contender: Contender) -> float:
+    """Share of a core with 1,000 workers that only beat, in per cent."""
+    with load(contender, 1) as peers:
+        peers.stand_by([b"service-%d" % number for number in range(MANY_WORKERS - 1)])
+        peers.until_served(ECHO)
+        _rest(peers, 3.0)
+        before = cpu_seconds(contender.pid)
+        _rest(peers, IDLE_S)
+        return (cpu_seconds(contender.pid) - before) / IDLE_S * 100
+
+
+def _rest(peers: Load, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        peers.turn(200, lambda _: None)
+
+
+def spread(values: Sequence[float], digits: int = 0) -> str:
+    """Median, minimum and maximum."""
+    return f"{median(values):,.{digits}f} ({min(values):,.{digits}f}-{max(values):,.{digits}f})"
+
+
+def main(arguments: Sequence[str], machine: Callable[[], str]) -> None:
+    """Parse, measure by turns, print."""
+    parser = argparse.ArgumentParser(prog="python -m bench broker", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="counted rounds after one warm-up")
+    parser.add_argument("--seconds", type=float, default=3, help="of each run")
+    parser.add_argument("--short", action="store_true", help="throughput and latency only")
+    options = parser.parse_args(arguments)
+    rates: dict[str, list[float]] = {}
+    tails: dict[str, list[LoadResult]] = {}
+    costs: list[Cost] = []
+    with ExitStack() as stack:
+        contenders = start(stack, (GUIDE, BROKER, NODE))
+        for number in range(options.rounds + 1):
+            note(f"round {number}/{options.rounds}")
+            results = {one.name: throughput(one, options.seconds) for one in contenders}
+            half = results[GUIDE].per_second / 2
+            late = {one.name: latency(one, half, options.seconds) for one in contenders}
+            if not number:
+                continue
+            for name, result in results.items():
+                rates.setdefault(name, []).append(result.per_second)
+                tails.setdefault(name, []).append(late[name])
+            if not options.short:
+                costs.append(cost(contenders[1], options.seconds))
+        idles = [] if options.short else [idle(one) for one in contenders[1:]]
+    note("")
+    print(
+        f"{datetime.now(UTC):%Y-%m-%d}, {machine()}; {options.rounds} rounds of {options.seconds:g} s; "
+        "256-byte bodies; client and workers in one process\n"
+    )
+    print(report(rates, tails, costs, idles))
+
+
+def report(
+    rates: dict[str, list[float]],
+    tails: dict[str, list[LoadResult]],
+    costs: list[Cost],
+    idles: list[float],
+) -> str:
+    """The tables in Markdown."""
+    lines = [
+        "| broker | requests/s | at half the guide's rate: p50 ms | p99 ms | unanswered |",
+        "|---|---|---|---|---|",
+    ]
+    for name, values in rates.items():
+        p50 = spread([result.p50_ms for result in tails[name]], 2)
+        p99 = spread([result.p99_ms for result in tails[name]], 2)
+        errors = sum(result.errors for result in tails[name])
+        lines.append(f"| {name} | {spread(values)} | {p50} | {p99} | {errors} |")
+    lines += ["", "| ratio | median (min-max) |", "|---|---|"]
+    for name in (BROKER, NODE):
+        faster = [a / b for a, b in zip(rates[name], rates[GUIDE], strict=True)]
+        lower = [b.p99_ms / a.p99_ms for a, b in zip(tails[name], tails[GUIDE], strict=True)]
+        lines.append(f"| requests/s, {name} ÷ {GUIDE} | {spread(faster, 2)} |")
+        lines.append(f"| p99, {GUIDE} ÷ {name} | {spread(lower, 2)} |")
+    if costs:
+        lines += ["", "| cost of a message to `titanic broker`, all threads | µs |", "|---|---|"]
+        for label, values in (
+            ("one service, 4 workers", [one.few_us for one in costs]),
+            ("the same, beside 10,000 services and 996 idle workers", [one.many_us for one in costs]),
+            ("one service, 1,000 workers in turn", [one.spread_us for one in costs]),
+        ):
+            lines.append(f"| {label} | {spread(values, 1)} |")
+    for name, share in zip((BROKER, NODE), idles, strict=False):
+        lines.append(f"\n`{name}` with 1,000 idle workers: {share:.2f} % of a core.")
+    return "\n".join(lines)
+
+
+def note(text: str) -> None:
+    """Where we are, on stderr."""
+    print(f"\r{text:<40}", end="\n" if not text else "", file=sys.stderr, flush=True)
