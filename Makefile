@@ -8,7 +8,10 @@ HTTP   ?= 127.0.0.1:8080
 BROKER ?= tcp://127.0.0.1:5555
 DATA   ?= ./titanic-data
 
-.PHONY: help setup run test check format bench openapi clean
+TARGET  ?= broker
+SECONDS ?= 60
+
+.PHONY: help setup run test check format bench torture fuzz openapi clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -41,8 +44,15 @@ format: setup ## write the format that check wants
 bench: setup ## ratios against the limits of this machine
 	$(BIN)/python -m bench
 
-openapi: setup ## write openapi/openapi.json
-	$(BIN)/python -m gateway.http.openapi openapi/openapi.json
+torture: setup ## crash the store for MINUTES= (5) from SEED= (random), then kill -9 a node under load
+	$(BIN)/python -m tests.torture --seed $(or $(SEED),0) --minutes $(or $(MINUTES),5)
+
+fuzz: setup ## one parser under atheris: TARGET=broker|readers|worker|titanic|admission, SECONDS=60
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris==3.0.0
+	$(BIN)/python -m tests.fuzz.run $(TARGET) $(SECONDS)
+
+openapi: setup ## write openapi/openapi.json and docs/reference/http-problems.md
+	$(BIN)/python -m gateway.http.openapi openapi/openapi.json docs/reference/http-problems.md
 
 clean: ## remove what the tools left behind; .venv and titanic-data stay
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

@@ -10,7 +10,7 @@ from typing import Annotated, Final
 
 import typer
 
-from gateway.cli import clients, configs, curve, jobs, processes, stores, workers
+from gateway.cli import clients, configs, curve, jobs, keys, pair, processes, stores, top, workers
 from gateway.cli.console import note
 from gateway.cli.errors import ExitCode, explain
 
@@ -24,12 +24,14 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings=PLAIN,
 )
-for room in (processes, workers, jobs):
+for room in (processes, workers, jobs, top):
     room.add_to(app)
 app.add_typer(clients.app, name="client")
 app.add_typer(stores.app, name="store")
+app.add_typer(keys.app, name="keys")
 app.add_typer(configs.app, name="config")
 app.add_typer(curve.app, name="curve")
+app.add_typer(pair.app, name="pair")
 
 
 def _print_version(asked: bool) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import typer
 
 from gateway.cli.console import Json, Verbose, fact, facts, start_logging
@@ -24,8 +26,15 @@ def show(as_json: Json = False, verbose: Verbose = 0) -> None:
     if as_json:
         facts({key: {"value": values[key], "source": where[key]} for key in values}, as_json=True)
         return
-    width = max(map(len, values))
-    shown = {key: ",".join(value) if isinstance(value, list) else str(value) for key, value in values.items()}
-    value_width = max(map(len, shown.values()))
-    for key, value in shown.items():
-        fact(f"{key:{width}}  {value:{value_width}}  {where[key]}")
+    rows = [row for key, value in values.items() for row in _rows(key, value, where[key])]
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    for key, value, source in rows:
+        fact(f"{key:{widths[0]}}  {value:{widths[1]}}  {source}")
+
+
+def _rows(key: str, value: Any, source: str) -> list[tuple[str, str, str]]:
+    """(key, value, source) of a setting; of a table, one for each value in it."""
+    if isinstance(value, dict) and value:
+        return [row for part, own in value.items() for row in _rows(f"{key}.{part}", own, source)]
+    text = ",".join(value) if isinstance(value, list | dict) else str(value)
+    return [(key, text, source)]

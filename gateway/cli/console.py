@@ -68,10 +68,36 @@ def stamped(line: str) -> None:
     note(f"{stamp}.{int(now * 1000) % 1000:03d} {line}")
 
 
-def start_logging(verbose: int) -> None:
-    """Library logs on stderr: what went wrong always, everything at ``-vv``."""
+def start_logging(verbose: int, *, as_json: bool = False) -> None:
+    """Library logs on stderr: what went wrong always, everything at ``-vv``. Only the first call counts."""
     level = logging.DEBUG if verbose >= 2 else logging.WARNING
-    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines() if as_json else logging.Formatter("%(asctime)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
+    if as_json:
+        logging.getLogger("titanic.access").setLevel(logging.INFO)
+
+
+EXTRAS: Final = ("request_id", "method", "path", "route", "status", "ms", "key")
+"""Attributes of a log record that become members of its JSON."""
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object per record: time, level, logger, message, and what of :data:`EXTRAS` it has."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See logging."""
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        line: dict[str, Any] = {
+            "at": f"{stamp}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line |= {name: value for name in EXTRAS if (value := getattr(record, name, None)) is not None}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
 
 
 def tracer(verbose: int) -> Callable[[str], None] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,11 +33,76 @@ StoreMax = Annotated[str | None, typer.Option(help="The store stays below this [
 MaxBody = Annotated[
     str | None, typer.Option(help="Largest body of a request or reply [8MiB].", metavar="SIZE")
 ]
+AcceptLoss = Annotated[
+    bool | None,
+    typer.Option(
+        "--accept-loss",
+        help="Open a damaged store without what is lost; a report beside it names that. The old file stays.",
+    ),
+]
+NetworkFs = Annotated[
+    bool | None,
+    typer.Option("--network-fs", help="Use a data folder on a network file system, at your own risk."),
+]
+Retention = Annotated[
+    str | None,
+    typer.Option(help="How long replies are kept; 0s: until closed [7d].", metavar="DURATION"),
+]
+DeadLetterRetention = Annotated[
+    str | None,
+    typer.Option(help="How long failed jobs are kept; 0s: until closed [30d].", metavar="DURATION"),
+]
+Attempts = Annotated[
+    int | None, typer.Option(help="Attempts before a job fails; 0: for ever [25].", metavar="N")
+]
+AttemptTimeout = Annotated[
+    str | None, typer.Option(help="How long one attempt may take [30m].", metavar="DURATION")
+]
+KeyLifetime = Annotated[
+    str | None,
+    typer.Option(help="How long an idempotency key is remembered [24h].", metavar="DURATION"),
+]
 Insecure = Annotated[
     bool | None,
     typer.Option(
         "--insecure", help="Allow addresses that other machines reach, though nobody is authenticated."
     ),
+]
+Gateways = Annotated[
+    int | None, typer.Option(help="Gateway processes that share the HTTP port [1].", metavar="N")
+]
+Keys = Annotated[
+    Path | None, typer.Option(help="File of the API keys [keys.json in the data folder].", metavar="FILE")
+]
+TlsCert = Annotated[Path | None, typer.Option(help="Serve HTTPS with this certificate.", metavar="FILE")]
+TlsKey = Annotated[Path | None, typer.Option(help="The key of the certificate.", metavar="FILE")]
+RequestDeadline = Annotated[
+    str | None, typer.Option(help="How long a request may take to arrive [30s].", metavar="DURATION")
+]
+CorsOrigins = Annotated[
+    str | None, typer.Option(help="Web pages that may use the API [none].", metavar="ORIGIN[,ORIGIN]")
+]
+LogFormat = Annotated[str | None, typer.Option(help="How to log [text].", metavar="text|json")]
+
+
+Role = Annotated[
+    str | None, typer.Option(help="Which node of a pair this is [single].", metavar="single|primary|backup")
+]
+PeerBind = Annotated[
+    str | None, typer.Option(help="Where this node listens for the other of its pair.", metavar="ENDPOINT")
+]
+Peer = Annotated[str | None, typer.Option(help="Where the other node listens.", metavar="ENDPOINT")]
+Replication = Annotated[
+    str | None,
+    typer.Option(help="Answer when both disks have a job, or the own one [sync].", metavar="sync|local"),
+]
+Alone = Annotated[
+    str | None,
+    typer.Option(help="What an active node without its peer does [serve].", metavar="serve|refuse"),
+]
+FailoverWait = Annotated[
+    str | None,
+    typer.Option(help="How long callers wait for a failover instead of failing [30s].", metavar="TIME"),
 ]
 
 
@@ -45,11 +110,25 @@ def serve(
     data: Data = None,
     http: Http = None,
     broker: Broker = None,
+    gateways: Gateways = None,
     fsync: Fsync = None,
     store_max: StoreMax = None,
     max_body: MaxBody = None,
+    retention: Retention = None,
+    dead_letter_retention: DeadLetterRetention = None,
+    attempts: Attempts = None,
+    attempt_timeout: AttemptTimeout = None,
+    key_lifetime: KeyLifetime = None,
+    keys: Keys = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    request_deadline: RequestDeadline = None,
+    cors_origins: CorsOrigins = None,
+    log_format: LogFormat = None,
     insecure: Insecure = None,
     curve_dir: CurveDir = None,
+    accept_loss: AcceptLoss = None,
+    network_fs: NetworkFs = None,
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
@@ -57,23 +136,19 @@ def serve(
 
     Everything is on this machine; the store is made when it is not there.
     """
+    flags = _settings_among(locals())
     start_logging(verbose)
-    flags = {
-        "data": data,
-        "http": http,
-        "broker": broker,
-        "fsync": fsync,
-        "store_max": store_max,
-        "max_body": max_body,
-        "insecure": insecure,
-        "curve_dir": curve_dir,
-    }
     settings = config.load(flags)
 
     def ready(values: dict[str, Any]) -> None:
         facts(values, as_json, title="titanic is ready; Ctrl-C stops it")
 
     raise typer.Exit(supervise(settings, verbose, ready))
+
+
+def _settings_among(parameters: Mapping[str, object]) -> dict[str, object]:
+    """Those of a command's parameters that are settings."""
+    return {name: value for name, value in parameters.items() if name in config.Settings.model_fields}
 
 
 def supervise(
@@ -102,12 +177,24 @@ def node(
     fsync: Fsync = None,
     store_max: StoreMax = None,
     max_body: MaxBody = None,
+    retention: Retention = None,
+    dead_letter_retention: DeadLetterRetention = None,
+    attempts: Attempts = None,
+    attempt_timeout: AttemptTimeout = None,
+    key_lifetime: KeyLifetime = None,
     insecure: Insecure = None,
     curve_dir: CurveDir = None,
+    accept_loss: AcceptLoss = None,
+    network_fs: NetworkFs = None,
+    role: Role = None,
+    peer_bind: PeerBind = None,
+    peer: Peer = None,
+    replication: Replication = None,
+    alone: Alone = None,
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Run a node: broker, Titanic service and store."""
+    """Run a node: broker, Titanic service and store. With --role it is one of a pair."""
     from gateway.composition import node as composition
 
     flags = {
@@ -116,11 +203,25 @@ def node(
         "fsync": fsync,
         "store_max": store_max,
         "max_body": max_body,
+        "retention": retention,
+        "dead_letter_retention": dead_letter_retention,
+        "attempts": attempts,
+        "attempt_timeout": attempt_timeout,
+        "key_lifetime": key_lifetime,
         "insecure": insecure,
         "curve_dir": curve_dir,
+        "accept_loss": accept_loss,
+        "network_fs": network_fs,
+        "role": role,
+        "peer_bind": peer_bind,
+        "peer": peer,
+        "replication": replication,
+        "alone": alone,
     }
     settings = config.load(flags)
     _refuse_open("broker", settings)
+    if settings.role != "single" and settings.peer_bind is not None:
+        config.refuse_open_address("peer-bind", settings.peer_bind, insecure=settings.insecure)
 
     def ready(values: dict[str, Any]) -> None:
         facts(values, as_json, title="node is ready; Ctrl-C stops it")
@@ -132,6 +233,16 @@ def gateway(
     nodes: Nodes = None,
     http: Http = None,
     max_body: MaxBody = None,
+    keys: Keys = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    request_deadline: RequestDeadline = None,
+    failover_wait: FailoverWait = None,
+    cors_origins: CorsOrigins = None,
+    gateways: Annotated[int | None, typer.Option(hidden=True)] = None,
+    process: Annotated[int, typer.Option(hidden=True)] = 0,
+    metrics_dir: Annotated[Path | None, typer.Option(hidden=True)] = None,
+    log_format: LogFormat = None,
     insecure: Insecure = None,
     curve_dir: CurveDir = None,
     as_json: Json = False,
@@ -144,15 +255,32 @@ def gateway(
     from gateway.composition import gateway as composition
 
     settings = config.load(
-        {"nodes": nodes, "http": http, "max_body": max_body, "insecure": insecure, "curve_dir": curve_dir}
+        {
+            "nodes": nodes,
+            "http": http,
+            "gateways": gateways,
+            "max_body": max_body,
+            "keys": keys,
+            "tls_cert": tls_cert,
+            "tls_key": tls_key,
+            "request_deadline": request_deadline,
+            "failover_wait": failover_wait,
+            "cors_origins": cors_origins,
+            "log_format": log_format,
+            "insecure": insecure,
+            "curve_dir": curve_dir,
+        }
     )
-    config.refuse_open_address("http", settings.http, insecure=settings.insecure)
+    start_logging(verbose, as_json=settings.log_format == "json")
+    has_keys = settings.keys_file.exists()
+    config.refuse_open_address("http", settings.http, insecure=settings.insecure, curve=has_keys)
 
     def ready(values: dict[str, Any]) -> None:
         facts(values, as_json, title="gateway is ready; Ctrl-C stops it")
 
     hold_leash()
-    raise typer.Exit(composition.run(settings, trace=tracer(verbose), ready=ready))
+    seat = composition.Seat(process, metrics_dir)
+    raise typer.Exit(composition.run(settings, trace=tracer(verbose), ready=ready, seat=seat))
 
 
 def broker(
@@ -184,7 +312,14 @@ def service(
     fsync: Fsync = None,
     store_max: StoreMax = None,
     max_body: MaxBody = None,
+    retention: Retention = None,
+    dead_letter_retention: DeadLetterRetention = None,
+    attempts: Attempts = None,
+    attempt_timeout: AttemptTimeout = None,
+    key_lifetime: KeyLifetime = None,
     curve_dir: CurveDir = None,
+    accept_loss: AcceptLoss = None,
+    network_fs: NetworkFs = None,
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
@@ -200,7 +335,14 @@ def service(
         "fsync": fsync,
         "store_max": store_max,
         "max_body": max_body,
+        "retention": retention,
+        "dead_letter_retention": dead_letter_retention,
+        "attempts": attempts,
+        "attempt_timeout": attempt_timeout,
+        "key_lifetime": key_lifetime,
         "curve_dir": curve_dir,
+        "accept_loss": accept_loss,
+        "network_fs": network_fs,
     }
 
     def ready(values: dict[str, Any]) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -13,10 +16,11 @@ from gateway.composition import settings as config
 from gateway.composition.leash import hold_leash
 
 if TYPE_CHECKING:
-    from core.pure.worker_job import Handler
+    from core.pure.worker_job import Handler, Memory
 
 ECHO: Final = "echo"
 CONCURRENCY_MAX: Final = 500
+PROTOCOLS: Final = {"0.1": 1, "0.2": 2}
 
 
 def worker(
@@ -38,6 +42,13 @@ def worker(
     identity: Annotated[
         str, typer.Option(help="Name of this worker at the broker (default: a random one).", metavar="NAME")
     ] = "",
+    memory: Annotated[
+        Path | None,
+        typer.Option(help="Keep replies here: what was done is not done again.", metavar="FILE"),
+    ] = None,
+    protocol: Annotated[
+        str, typer.Option(help="Version of MDP; 0.2 tells progress.", metavar="0.1|0.2")
+    ] = "0.1",
     curve_dir: CurveDir = None,
     as_json: Json = False,
     verbose: Verbose = 0,
@@ -45,25 +56,49 @@ def worker(
     """Work for a service until Ctrl-C. Without --exec and --python, the service 'echo' replies what it gets.
 
     A command that exits with anything but 0, or a function that raises, is a failed attempt: the job is
-    tried again. Work is done at least once, so after a crash the same job may come a second time.
+    tried again. Work is done at least once, so after a crash the same job may come a second time; with
+    --memory, a job whose reply is in the file is answered from it.
     """
-    from core.pure.tsp import service_error
     from core.shell.exec_worker import run_worker
 
-    why = service_error(service.encode("utf-8", "surrogateescape"))
-    if why is not None:
-        raise CliError(f"SERVICE: {why}", ExitCode.WRONG_USE)
+    _check(service, protocol)
     handler = _handler(service, command, python)
     settings = config.load({"nodes": nodes, "curve_dir": curve_dir})
     endpoints, keys = settings.node_endpoints, client_keys(settings)
     values = {"service": service, "nodes": ",".join(endpoints), "concurrency": concurrency}
-    facts(values, as_json, title="worker runs; Ctrl-C stops it when the jobs at hand are done")
-    hold_leash()
-    try:
-        code = run_worker(service, handler, endpoints, concurrency, identity, tracer(verbose), keys)
-    except ValueError as error:
-        raise CliError(str(error), ExitCode.WRONG_USE) from None
+    with _remembering(memory) as kept:
+        facts(values, as_json, title="worker runs; Ctrl-C stops it when the jobs at hand are done")
+        hold_leash()
+        try:
+            code = run_worker(
+                service, handler, endpoints, concurrency, identity, tracer(verbose), keys,
+                version=PROTOCOLS[protocol], memory=kept,
+            )  # fmt: skip
+        except ValueError as error:
+            raise CliError(str(error), ExitCode.WRONG_USE) from None
     raise typer.Exit(code)
+
+
+def _check(service: str, protocol: str) -> None:
+    from core.pure.tsp import service_error
+
+    why = service_error(service.encode("utf-8", "surrogateescape"))
+    if why is not None:
+        raise CliError(f"SERVICE: {why}", ExitCode.WRONG_USE)
+    if protocol not in PROTOCOLS:
+        raise CliError(f"--protocol is {' or '.join(PROTOCOLS)}, not {protocol!r}", ExitCode.WRONG_USE)
+
+
+@contextmanager
+def _remembering(path: Path | None) -> Iterator[Memory | None]:
+    """The memory of replies in the file, closed at the end; None without a file."""
+    if path is None:
+        yield None
+        return
+    from core.shell.sqlite_memory import SqliteReplyMemory
+
+    with closing(SqliteReplyMemory(path)) as kept:
+        yield kept
 
 
 def _handler(service: str, command: str | None, python: str | None) -> Handler:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from core.shell.curve import ClientKeys, load_client
 from core.shell.dealer import NodeDealer, TraceLine
+from core.shell.failover import PairDealer
 from gateway.composition.settings import Settings
 from gateway.http import server
 from gateway.http.settings import GatewaySettings
@@ -14,38 +17,74 @@ from gateway.pure import units
 
 
 class NodeLink:
-    """A connection to the node, with keys or with a trace of every message; made by the first call."""
+    """A connection to the node, or to both of a pair, with keys or a trace; made by the first call."""
 
-    def __init__(self, nodes: Sequence[str], keys: ClientKeys | None, trace: TraceLine | None) -> None:
+    def __init__(
+        self, nodes: Sequence[str], keys: ClientKeys | None, trace: TraceLine | None, wait_s: float
+    ) -> None:
+        self._wait_s = wait_s
         self._nodes = tuple(nodes)
         self._keys = keys
         self._trace = trace
-        self._dealer: NodeDealer | None = None
+        self._dealer: NodeDealer | PairDealer | None = None
 
     async def call(self, service: bytes, body: Sequence[bytes], timeout_s: float) -> list[bytes]:
         """See NodeLink."""
         if self._dealer is None:
-            self._dealer = NodeDealer(self._nodes, keys=self._keys, trace=self._trace)
+            if len(self._nodes) > 1:
+                self._dealer = PairDealer(
+                    self._nodes, keys=self._keys, trace=self._trace, failover_wait_s=self._wait_s
+                )
+            else:
+                self._dealer = NodeDealer(self._nodes, keys=self._keys, trace=self._trace)
             self._dealer.start()
         return await self._dealer.call(service, body, timeout_s)
 
 
-def gateway_settings(settings: Settings) -> GatewaySettings:
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """Which of several processes on one port this is, and where they keep their counts for each other."""
+
+    process: int = 0
+    metrics_dir: Path | None = None
+
+
+def gateway_settings(settings: Settings, seat: Seat = Seat()) -> GatewaySettings:
     """What the HTTP side needs of all settings."""
     host, port = units.parse_host_port(settings.http)
     return GatewaySettings(
-        http_host=host, http_port=port, nodes=settings.node_endpoints, max_body_bytes=settings.max_body
+        http_host=host,
+        http_port=port,
+        nodes=settings.node_endpoints,
+        max_body_bytes=settings.max_body,
+        request_deadline_s=settings.request_deadline / 1000,
+        keys=settings.keys_file,
+        tls_cert=settings.tls_cert,
+        tls_key=settings.tls_key,
+        cors_origins=settings.cors_origins,
+        metrics_dir=seat.metrics_dir,
+        process=seat.process,
+        shares_port=settings.gateways > 1,
+        access_log=settings.log_format == "json",
     )
 
 
-def run(settings: Settings, *, trace: TraceLine | None, ready: Callable[[dict[str, Any]], None]) -> int:
+def run(
+    settings: Settings,
+    *,
+    trace: TraceLine | None,
+    ready: Callable[[dict[str, Any]], None],
+    seat: Seat = Seat(),
+) -> int:
     """Serve HTTP until SIGTERM or SIGINT; the exit code. ``ready`` gets the facts once requests are served.
 
     Raises ListenError for an address that cannot be had, and CurveError.
     """
-    http = gateway_settings(settings)
+    http = gateway_settings(settings, seat)
     keys = load_client(settings.curve_dir) if settings.curve_dir is not None else None
-    link = NodeLink(http.nodes, keys, trace) if keys is not None or trace is not None else None
+    link = None
+    if keys is not None or trace is not None or len(http.nodes) > 1:
+        link = NodeLink(http.nodes, keys, trace, settings.failover_wait / 1000)
     with server.bind(http) as listening:
         return server.run(
             http,

@@ -9,13 +9,16 @@ from typing import Any, Final
 
 from core.errors import JournalFailedError
 from core.pure.broker import BrokerLimits
-from core.pure.lifecycle import LifeLimits
+from core.pure.lifecycle import LifeLimits, ServiceLimits
 from core.pure.titanic import TitanicLimits
 from core.shell.curve import load_client
 from core.shell.node import NodeOptions, run_node
 from core.shell.standalone import run_service
-from gateway.composition.journal import RingJournal, open_journal
-from gateway.composition.settings import Settings, SettingsError
+from gateway.composition.collector import calm_collector
+from gateway.composition.journal import DATA_FILE, RingJournal, open_journal
+from gateway.composition.replay import Replay, opened
+from gateway.composition.settings import ServiceSettings, Settings, SettingsError
+from gateway.composition.storefile import RingStore
 from gateway.pure import units
 from titanic_store import Options, Policy
 
@@ -74,6 +77,7 @@ def store_options(settings: Settings) -> Options:
         floor_chunks=FLOOR_CHUNKS,
         max_bytes=settings.store_max,
         policy=Policy.parse(settings.fsync),
+        network_fs=settings.network_fs,
     )
 
 
@@ -93,7 +97,13 @@ def open_store(settings: Settings, progress: Progress | None) -> tuple[RingJourn
     Raises SettingsError, and the store's errors when it is in use, damaged or not writable.
     """
     bell = Bell()
-    journal = open_journal(settings.data, store_options(settings), notify=bell.ring, progress=progress)
+    journal = open_journal(
+        settings.data,
+        store_options(settings),
+        accept_loss=settings.accept_loss,
+        notify=bell.ring,
+        progress=progress,
+    )
     fits_bytes = journal.ring.max_record_bytes - RECORD_EXTRA_BYTES
     if fits_bytes < settings.max_body:
         journal.close()
@@ -105,9 +115,30 @@ def open_store(settings: Settings, progress: Progress | None) -> tuple[RingJourn
 
 
 def limits(settings: Settings) -> TitanicLimits:
-    """Both directions have the one limit a user knows."""
+    """Bodies of both directions have the one limit a user knows; a job may ask for its own times."""
+    life = LifeLimits(
+        attempt_timeout_ms=settings.attempt_timeout,
+        attempts_max=settings.attempts,
+        backoff_first_ms=settings.backoff_first,
+        backoff_max_ms=settings.backoff_max,
+        reply_max_bytes=settings.max_body,
+        retention_ms=settings.retention,
+        dead_letter_retention_ms=settings.dead_letter_retention,
+        services={name.encode(): _service_limits(own) for name, own in settings.services.items()},
+    )
+    lifetime_max_ms = max(TitanicLimits().key_lifetime_max_ms, settings.key_lifetime)
     return TitanicLimits(
-        life=LifeLimits(reply_max_bytes=settings.max_body), request_max_bytes=settings.max_body
+        life=life,
+        request_max_bytes=settings.max_body,
+        key_lifetime_ms=settings.key_lifetime,
+        key_lifetime_max_ms=lifetime_max_ms,
+    )
+
+
+def _service_limits(own: ServiceSettings) -> ServiceLimits:
+    return ServiceLimits(
+        attempt_timeout_ms=-1 if own.attempt_timeout is None else own.attempt_timeout,
+        attempts_max=-1 if own.attempts is None else own.attempts,
     )
 
 
@@ -121,9 +152,16 @@ async def run(
     settings: Settings, *, trace: Trace | None, ready: Ready, progress: Progress | None = None
 ) -> int:
     """Run a node until SIGTERM, SIGINT or a failed journal; the exit code."""
-    journal, bell = open_store(settings, progress)
+    if settings.role != "single":
+        from gateway.composition.pair import run_paired
+
+        return await run_paired(settings, trace=trace, ready=ready, progress=progress)
+    replay = Replay(settings.data / DATA_FILE, settings.fsync, settings.max_body)
+    (journal, bell), endpoint = await opened(
+        lambda: open_store(settings, progress or replay.progress), replay, settings.broker, settings.curve_dir
+    )
     options = NodeOptions(
-        broker=settings.broker,
+        broker=endpoint,
         version=version("titanic-jobs"),
         titanic=limits(settings),
         limits=broker_limits(settings),
@@ -137,6 +175,7 @@ async def run(
             options,
             id_secret=journal.id_secret,
             bind_notify=bell.bind,
+            store=RingStore(journal.ring),
             trace=trace,
             ready=lambda endpoint: ready(_facts(settings, journal, endpoint)),
         ),
@@ -156,6 +195,7 @@ async def run_separate(
             journal,
             id_secret=journal.id_secret,
             bind_notify=bell.bind,
+            store=RingStore(journal.ring),
             version=version("titanic-jobs"),
             limits=limits(settings),
             keys=load_client(settings.curve_dir) if settings.curve_dir is not None else None,
@@ -167,6 +207,7 @@ async def run_separate(
 
 async def _closing(journal: RingJournal, work: Coroutine[Any, Any, int]) -> int:
     """Run ``work``, then let go of the store."""
+    calm_collector()
     try:
         return await work
     finally:

@@ -6,15 +6,20 @@ import asyncio
 import json
 import os
 import signal
+import ssl
 import sys
+import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from gateway.composition.leash import LEASH_VARIABLE
 from gateway.composition.settings import Settings, refuse_open_address
+from gateway.http.server import bind
+from gateway.http.settings import GatewaySettings
 from gateway.pure import units
 
 STOP_MS: Final = 15_000
@@ -61,18 +66,53 @@ def node_program(settings: Settings, verbose: int) -> Program:
         "--fsync": settings.fsync,
         "--store-max": units.format_size(settings.store_max),
         "--max-body": units.format_size(settings.max_body),
+        "--retention": units.format_duration(settings.retention),
+        "--dead-letter-retention": units.format_duration(settings.dead_letter_retention),
+        "--attempts": str(settings.attempts),
+        "--attempt-timeout": units.format_duration(settings.attempt_timeout),
+        "--key-lifetime": units.format_duration(settings.key_lifetime),
     }
-    return Program("node", ["node", *_flags(flags, settings, verbose)])
+    more = [*["--accept-loss"] * settings.accept_loss, *["--network-fs"] * settings.network_fs]
+    return Program("node", ["node", *_flags(flags, settings, verbose), *more])
 
 
-def gateway_program(settings: Settings, nodes: str, verbose: int) -> Program:
-    """The gateway of these settings, at ``nodes``."""
+def gateway_program(
+    settings: Settings, nodes: str, verbose: int, http: str, process: int = 0, metrics: str = ""
+) -> Program:
+    """The gateway number ``process`` of these settings, at ``http`` and for ``nodes``."""
     flags = {
         "--nodes": nodes,
-        "--http": settings.http,
+        "--http": http,
         "--max-body": units.format_size(settings.max_body),
+        "--keys": str(settings.keys_file),
+        "--gateways": str(settings.gateways),
+        "--request-deadline": units.format_duration(settings.request_deadline),
+        "--log-format": settings.log_format,
     }
-    return Program("gateway", ["gateway", *_flags(flags, settings, verbose)])
+    if settings.tls_cert is not None and settings.tls_key is not None:
+        flags |= {"--tls-cert": str(settings.tls_cert), "--tls-key": str(settings.tls_key)}
+    if settings.cors_origins:
+        flags["--cors-origins"] = ",".join(settings.cors_origins)
+    if metrics:
+        flags |= {"--process": str(process), "--metrics-dir": metrics}
+    name = f"gateway {process}" if settings.gateways > 1 else "gateway"
+    return Program(name, ["gateway", *_flags(flags, settings, verbose)])
+
+
+@contextmanager
+def shared_port(settings: Settings) -> Iterator[tuple[str, str]]:
+    """(the address of all gateways, a folder for their counts) while they run; nothing special for one.
+
+    The port is kept bound here, so that a port that was chosen by the system stays the same for all. The
+    gateways share it with SO_REUSEPORT: the kernel spreads connections over them by their addresses.
+    """
+    if settings.gateways == 1:
+        yield settings.http, ""
+        return
+    host, port = units.parse_host_port(settings.http)
+    http = GatewaySettings(http_host=host, http_port=port, shares_port=True)
+    with bind(http, listen=False) as reserved, tempfile.TemporaryDirectory(prefix="titanic-") as metrics:
+        yield units.format_host_port(host, reserved.getsockname()[1]), metrics
 
 
 def _flags(flags: Mapping[str, str], settings: Settings, verbose: int) -> list[str]:
@@ -156,7 +196,9 @@ async def until_ready(url: str) -> None:
 def _probe(url: str) -> str | None:
     """None if ``url`` answers 200, else what it says instead."""
     try:
-        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - our own http URL
+        # Our own URL on this machine: the question is whether it answers, not who it is.
+        context = ssl._create_unverified_context() if url.startswith("https:") else None  # noqa: S323, SLF001
+        with urllib.request.urlopen(url, timeout=2, context=context) as answer:  # noqa: S310
             return None if answer.status == 200 else f"status {answer.status}"
     except urllib.error.HTTPError as error:
         with error:
@@ -178,11 +220,12 @@ async def serve(
     ``more`` are further programs, made from the facts once ``/readyz`` is 200; ``ready`` is called
     with the facts when everything runs. Raises SettingsError before anything is started.
     """
-    refuse_open_address("http", settings.http, insecure=settings.insecure)
+    has_api_keys = settings.keys_file.exists()
+    refuse_open_address("http", settings.http, insecure=settings.insecure, curve=has_api_keys)
     has_keys = settings.curve_dir is not None
     refuse_open_address("broker", settings.broker, insecure=settings.insecure, curve=has_keys)
     supervisor = Supervisor(note)
-    work = asyncio.ensure_future(_run(supervisor, settings, verbose, more, ready))
+    work = asyncio.ensure_future(_run_sharing(supervisor, settings, verbose, more, ready))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, work.cancel)
@@ -206,16 +249,32 @@ async def serve(
     return code
 
 
-async def _run(
+async def _run_sharing(
     supervisor: Supervisor,
     settings: Settings,
     verbose: int,
     more: Sequence[Callable[[dict[str, Any]], Program]],
     ready: Callable[[dict[str, Any]], None],
 ) -> None:
+    with shared_port(settings) as (http, metrics):
+        await _run(supervisor, settings, verbose, more, ready, http=http, metrics=metrics)
+
+
+async def _run(
+    supervisor: Supervisor,
+    settings: Settings,
+    verbose: int,
+    more: Sequence[Callable[[dict[str, Any]], Program]],
+    ready: Callable[[dict[str, Any]], None],
+    *,
+    http: str,
+    metrics: str,
+) -> None:
     node = await supervisor.start(node_program(settings, verbose))
-    gateway = await supervisor.start(gateway_program(settings, node.ready["broker"], verbose))
-    facts = {**node.ready, **gateway.ready}
+    facts = dict(node.ready)
+    for process in range(settings.gateways):
+        program = gateway_program(settings, node.ready["broker"], verbose, http, process, metrics)
+        facts |= (await supervisor.start(program)).ready
     watch = asyncio.ensure_future(supervisor.watch())
     probe = asyncio.ensure_future(until_ready(facts["http"]))
     try:

@@ -1,0 +1,131 @@
+"""One node of a pair as a process: settings, journal, files that are set aside, the node itself."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+from core.errors import JournalFailedError
+from core.pure.fold import Fold
+from core.pure.twin import TwinOptions
+from core.shell.node import NodeOptions
+from gateway.composition.journal import DATA_FILE
+from gateway.composition.node import Bell, Progress, Ready, Trace, broker_limits, limits, store_options
+from gateway.composition.pair_node import PairNode, PairOptions, run_pair_node, write_aside
+from gateway.composition.replica import BACKUP, PRIMARY, WAITS, PairJournal
+from gateway.composition.settings import Settings, SettingsError
+from titanic_store import Flag, Options, create_store, open_ring
+
+log = logging.getLogger("titanic.pair")
+ASIDE_FOLDER: Final = "aside"
+
+
+class Files:
+    """The store's file of one node, and the folder for what is set aside (P6)."""
+
+    def __init__(self, data: Path, options: Options, notify: Callable[[], None]) -> None:
+        self._path = data / DATA_FILE
+        self._aside = data / ASIDE_FOLDER
+        self._options = options
+        self._notify = notify
+
+    def open(self, *, accept_loss: bool, progress: Progress | None = None) -> PairJournal:
+        """The journal in the file. Raises the store's errors."""
+        fold = Fold()
+        ring = open_ring(
+            self._path,
+            fold,
+            self._options,
+            accept_loss=accept_loss,
+            notify=self._notify,
+            progress=progress,
+        )
+        return PairJournal(ring, fold.notes)
+
+    def again(self, journal: PairJournal, first_seq: int, id_secret: bytes) -> PairJournal:
+        """The file is set aside whole; an empty one with its role and flags takes its place."""
+        flags, epoch, role = journal.flags, journal.epoch, journal.ring.role
+        journal.close()
+        self._aside.mkdir(exist_ok=True)
+        kept = self._aside / f"{DATA_FILE}.{time.time_ns() // 1_000_000}"
+        self._path.rename(kept)
+        log.warning("the store was set aside as %s; a full copy follows", kept)
+        create_store(self._path, self._options, first_seq=first_seq, id_secret=id_secret, epoch=epoch)
+        fresh = self.open(accept_loss=False)
+        clear = Flag.PAIR_NEW & ~Flag(flags)
+        fresh.ring.set_role_flags(set=Flag(flags) & ~Flag.CLEAN, clear=clear, role=role, token=WAITS)
+        return fresh
+
+    def aside(self, journal: PairJournal, seq: int) -> None:
+        """Records behind ``seq`` are in a file of their own before the ring forgets them."""
+        self._aside.mkdir(exist_ok=True)
+        path = write_aside(self._aside, journal, seq)
+        if path is not None:
+            log.warning("records after %d were set aside in %s", seq, path)
+
+
+def pair_options(settings: Settings) -> PairOptions:
+    """What the flags of a pair say. Raises SettingsError if one is missing."""
+    if settings.peer_bind is None or settings.peer is None:
+        raise SettingsError(f"--role {settings.role} needs --peer-bind and --peer")
+    if settings.fsync == "never":
+        raise SettingsError("a pair counts on its disks: --fsync never is for single nodes")
+    twin = TwinOptions(
+        backup=settings.role == "backup",
+        sync=settings.replication == "sync",
+        serve_alone=settings.alone == "serve",
+        nodes=settings.broker,
+    )
+    return PairOptions(bind=settings.peer_bind, peer=settings.peer, twin=twin)
+
+
+async def run_paired(
+    settings: Settings, *, trace: Trace | None, ready: Ready, progress: Progress | None = None
+) -> int:
+    """Run a node of a pair until SIGTERM, SIGINT or a failed journal; the exit code."""
+    options = pair_options(settings)
+    bell = Bell()
+    files = Files(settings.data, store_options(settings), bell.ring)
+    journal = files.open(accept_loss=settings.accept_loss, progress=progress)
+    role = BACKUP if options.twin.backup else PRIMARY
+    if journal.ring.role != role:
+        journal.ring.set_role_flags(role=role, token=WAITS)
+    node = PairNode(
+        journal,
+        NodeOptions(
+            broker=settings.broker,
+            version=version("titanic-jobs"),
+            titanic=limits(settings),
+            limits=broker_limits(settings),
+            curve=settings.curve_dir,
+        ),
+        options,
+        again=files.again,
+        aside=files.aside,
+        trace=trace,
+    )
+
+    def started(endpoint: str) -> None:
+        facts: dict[str, Any] = {
+            "broker": endpoint,
+            "data": str(settings.data),
+            "durability": journal.durability,
+            "jobs": len(journal.index),
+            "role": settings.role,
+            "peer_bind": node.peer_endpoint,
+        }
+        ready(facts)
+
+    try:
+        return await run_pair_node(node, bind_notify=bell.bind, ready=started)
+    finally:
+        await asyncio.sleep(0)
+        try:
+            node.host.journal.close()
+        except JournalFailedError as error:
+            log.error("the store was not closed in order: %s", error)

@@ -1,0 +1,151 @@
+"""What a twin asks for, done on a journal: the part of a pair's node that needs no loop and no socket."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from core.pure.healing import Healing, closed_since
+from core.pure.jobs import Now
+from core.pure.peer import Record
+from core.pure.ports import Effect
+from core.pure.replication import RecordsGoneError
+from core.pure.twin import UNSHARED, Twin
+from core.shell.titanic_port import TitanicShell
+from gateway.composition.replica import PairJournal
+
+
+class Call(Effect, frozen=True, gc=False):
+    """Call this once the records before it are durable."""
+
+    run: Callable[[], None]
+
+
+def call(effect: Effect) -> None:
+    """The performer of :class:`Call`."""
+    assert isinstance(effect, Call)
+    effect.run()
+
+
+class PairHost:
+    """Satisfies :class:`core.pure.twin.TwinHost`. ``twin`` is set by whoever makes both.
+
+    ``make_shell(journal)`` gives a Titanic service restored from the journal, to serve with; ``drop_shell`` is
+    called when it must serve no more. ``again(journal, first_seq, id_secret)`` sets the journal aside and
+    gives an empty one. ``aside(records, why)`` keeps records that the ring is about to forget.
+    """
+
+    twin: Twin
+
+    def __init__(
+        self,
+        journal: PairJournal,
+        *,
+        clock: Callable[[], Now],
+        make_shell: Callable[[PairJournal], TitanicShell],
+        drop_shell: Callable[[], None],
+        again: Callable[[PairJournal, int, bytes], PairJournal],
+        aside: Callable[[PairJournal, int], None],
+        send: Callable[[list[bytes]], None],
+        deliver: Callable[[object], None],
+        tell: Callable[[str, str], None],
+        halt: Callable[[str], None],
+    ) -> None:
+        self.journal = journal
+        self.shell: TitanicShell | None = None
+        self.merged: dict[str, int] = {}
+        self.merge_log: list[tuple[str, bytes]] = []
+        self.send: Final = send
+        self.deliver: Final = deliver
+        self.tell: Final = tell
+        self.halt: Final = halt
+        self._clock = clock
+        self._make_shell = make_shell
+        self._drop_shell = drop_shell
+        self._again = again
+        self._aside = aside
+
+    # -- TwinHost
+
+    def store(self, token: int, *, epoch: int, set_flags: int, clear_flags: int, peer_seq: int) -> None:
+        """See TwinHost.store."""
+        if set_flags & UNSHARED and self.journal.closes is None:
+            self.journal.closes = set()
+        elif clear_flags & UNSHARED:
+            self.journal.closes = None
+        self.journal.store(
+            token, epoch=epoch, set_flags=set_flags, clear_flags=clear_flags, peer_seq=peer_seq
+        )
+
+    def serve(self) -> None:
+        """See TwinHost.serve."""
+        self.journal.mark()
+        if self.shell is None:
+            self.shell = self._make_shell(self.journal)
+        self.shell.titanic.intake.epoch = self.twin.epoch
+
+    def retire(self) -> None:
+        """See TwinHost.retire."""
+        if self.shell is not None:
+            self.shell = None
+            self._drop_shell()
+            self.journal.cut_after(self.journal.last_seq)
+
+    def cut_after(self, seq: int) -> bool:
+        """See Host.cut_after."""
+        self._aside(self.journal, seq)
+        return self.journal.cut_after(seq)
+
+    def begin_again(self, first_seq: int, id_secret: bytes) -> None:
+        """See Host.begin_again."""
+        self.journal = self._again(self.journal, first_seq, id_secret)
+
+    def adopt(self, id_secret: bytes) -> None:
+        """See Host.adopt."""
+        self.journal.adopt(id_secret)
+
+    def merge(self, records: Sequence[Record], common: int, *, done: Callable[[], None]) -> None:
+        """See TwinHost.merge."""
+        shell, journal = self.shell, self.journal
+        if shell is None:
+            return
+        try:
+            closed = closed_since(list(journal.records_after(common)))
+        except RecordsGoneError:
+            closed = set()  # the ring has moved on: better a job too many than one too few
+        closed |= journal.closes or set()
+        healing = Healing(
+            shell.titanic,
+            journal.index.get,
+            closed,
+            self._note_merge,
+            lambda step: self._later(shell, step),
+            self._clock,
+        )
+        healing.run(records, done)
+
+    def _note_merge(self, outcome: str, key: bytes) -> None:
+        self.merged[outcome] = self.merged.get(outcome, 0) + 1
+        self.merge_log.append((outcome, key))
+
+    def _later(self, shell: TitanicShell, step: Callable[[], None]) -> None:
+        def run() -> None:
+            if self.shell is shell:
+                step()
+
+        shell.barrier((Call(run),))
+
+    # -- the journal's news
+
+    def on_synced(self) -> None:
+        """Something is durable: perform what waited for it, then tell the twin. JournalFailedError."""
+        if self.shell is not None:
+            self.shell.on_synced()
+        else:
+            for _ in self.journal.completed():
+                pass
+        now_ms = self._clock().mono_ms
+        stored, self.journal.stored = self.journal.stored, []
+        for token in stored:
+            self.twin.stored(token, now_ms)
+        self.twin.on_durable(now_ms)

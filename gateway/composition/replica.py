@@ -1,0 +1,175 @@
+"""A node's journal in a pair: the ring as the core's journal and as the pair's replica at once."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Final, cast
+
+from core.errors import JournalFailedError
+from core.pure.jobs import Job, Kind
+from core.pure.notes import Notes
+from core.pure.peer import Record
+from core.pure.ports import Effect
+from core.pure.replication import RecordsGoneError
+from gateway.composition.journal import RingJournal
+from titanic_store import CutRefusedError, Flag, Foreign, Ring, StoreFailedError
+from titanic_store import RecordsGoneError as RingRecordsGoneError
+from titanic_store.pure.records import decode_origin
+
+TAIL_MAX_BYTES: Final = 16 << 20
+CLOSES_MAX_COUNT: Final = 1_000_000
+PART_COUNT: Final = 1_000
+SINGLE: Final = 0
+PRIMARY: Final = 1
+BACKUP: Final = 2
+"""Roles as the superblock has them."""
+
+
+class PairJournal(RingJournal):
+    """Satisfies :class:`core.pure.replication.Replica` too. ``stored`` collects tokens of the superblock.
+
+    The newest records are kept in memory as they were appended, so that shipping them reads no disk.
+    """
+
+    def __init__(self, ring: Ring[Job], notes: Notes) -> None:
+        super().__init__(ring, notes)
+        self.stored: list[int] = []
+        self.closes: set[bytes] | None = None  # while this node answers without its peer: what it closed
+        self._epochs = ring.epochs()
+        self._tail: deque[Record] = deque()
+        self._tail_bytes = 0
+        ring.tap = self._tapped
+
+    def _tapped(self, found: Foreign) -> None:
+        """A record was appended, whoever's it is."""
+        record = Record(
+            found.kind, found.flags, found.sequence, found.epoch, found.key, found.meta, found.body
+        )
+        if not self._epochs or self._epochs[-1][0] != record.epoch:
+            self._epochs.append((record.epoch, record.sequence))
+        if self.closes is not None and record.kind == Kind.CLOSE and len(self.closes) < CLOSES_MAX_COUNT:
+            self.closes.add(record.key)
+        tail = self._tail
+        tail.append(record)
+        self._tail_bytes += _size(record)
+        while self._tail_bytes > TAIL_MAX_BYTES and len(tail) > 1:
+            self._tail_bytes -= _size(tail.popleft())
+
+    @property
+    def first_seq(self) -> int:
+        """See Replica.first_seq."""
+        return self.ring.first_seq
+
+    @property
+    def durable_seq(self) -> int:
+        """See Replica.durable_seq."""
+        return self.ring.durable_seq
+
+    @property
+    def flags(self) -> int:
+        """The flags of the superblock."""
+        return int(self.ring.flags)
+
+    @property
+    def peer_seq(self) -> int:
+        """Up to here the peer had everything when this node began to answer without it."""
+        return self.ring.peer_seq
+
+    def epochs(self) -> list[tuple[int, int]]:
+        """See Replica.epochs; those that the ring has left behind are listed too, and harm nobody."""
+        return self._epochs
+
+    def records_after(self, seq: int) -> Iterator[Record]:
+        """See Replica.records_after: from memory as soon as the rest is there."""
+        while seq < self.ring.last_seq:
+            tail = self._tail
+            if tail and tail[0].sequence <= seq + 1:
+                at = seq + 1 - tail[0].sequence
+                for record in list(islice(tail, at, at + PART_COUNT)):
+                    seq = record.sequence
+                    yield record
+                continue
+            for record in self._read_after(seq):
+                seq = record.sequence
+                yield record
+                if tail and tail[0].sequence <= seq + 1:
+                    break
+
+    def _read_after(self, seq: int) -> Iterator[Record]:
+        try:
+            for found in self.ring.records_after(seq):
+                yield Record(
+                    found.kind, found.flags, found.sequence, found.epoch, found.key, found.meta, found.body
+                )
+        except RingRecordsGoneError as error:
+            raise RecordsGoneError(str(error)) from error
+
+    def plain(self, record: Record) -> Record:
+        """See Replica.plain."""
+        if record.kind != Kind.JOB:
+            return record
+        origin = decode_origin(record.meta)
+        if origin is None:
+            return record
+        return record._replace(kind=origin.kind, sequence=origin.sequence, meta=origin.meta)
+
+    def append_foreign(self, record: Record) -> None:
+        """See Replica.append_foreign. JournalFailedError."""
+        try:
+            foreign = Foreign(*record)
+            self.ring.append_foreign(foreign, WAITS)
+        except StoreFailedError as error:
+            raise JournalFailedError(str(error)) from error
+
+    def live_digest(self) -> bytes:
+        """See Replica.live_digest."""
+        return self.ring.live_digest()
+
+    def store(self, token: int, *, epoch: int, set_flags: int, clear_flags: int, peer_seq: int) -> None:
+        """Change the superblock; ``token`` is among ``stored`` once that is synced."""
+        try:
+            if epoch > self.ring.epoch:
+                self.ring.set_epoch(epoch, WAITS)
+            self.ring.set_role_flags(
+                set=Flag(set_flags), clear=Flag(clear_flags), peer_seq=peer_seq, token=token
+            )
+        except StoreFailedError as error:
+            raise JournalFailedError(str(error)) from error
+
+    def mark(self) -> None:
+        """A record of this epoch, so that two logs can be told apart."""
+        self.ring.mark(WAITS)
+
+    def cut_after(self, seq: int) -> bool:
+        """Forget every record behind ``seq`` and read the index again; False: needs a full copy."""
+        for noted in vars(self.notes).values():
+            noted.clear()  # the fold fills them again
+        try:
+            self.ring.cut_after(seq)
+        except CutRefusedError:
+            return False
+        self.stored.clear()
+        self._tail.clear()
+        self._tail_bytes = 0
+        self._epochs = self.ring.epochs()
+        return True
+
+    def adopt(self, id_secret: bytes) -> None:
+        """Make ids as the peer does."""
+        self.ring.set_role_flags(id_secret=id_secret, token=WAITS)
+
+    def completed(self) -> Iterable[tuple[Effect, ...]]:
+        """See Journal.completed; tokens of the superblock go to ``stored``."""
+        tokens = list(cast("Iterable[object]", super().completed()))
+        self.stored += [token for token in tokens if isinstance(token, int) and token]
+        return [cast("tuple[Effect, ...]", token) for token in tokens if isinstance(token, tuple)]
+
+
+def _size(record: Record) -> int:
+    return 200 + len(record.meta) + sum(map(len, record.body))
+
+
+WAITS: Final = 0
+"""The token of whoever waits for the disk but need not be told."""
