@@ -33,6 +33,7 @@ from core.pure.jobs import (
 )
 from core.pure.keys import Keys
 from core.pure.life_limits import COUNTERS, LifeLimits, ServiceLimits, backoff_ms
+from core.pure.mdp import NOT_STARTED
 from core.pure.notes import Ending, Notes
 from core.pure.owners import Owners
 from core.pure.pauses import Pauses
@@ -289,21 +290,23 @@ class Lifecycle:
     def lost(self, key: bytes, attempt: int, reason: str, now: Now, *, stated: bool = False) -> None:
         """The attempt failed: its worker is gone, or (``stated``) said that it could not do it.
 
-        The first lost worker costs no delay: the job is first in its queue again. After that, and
-        after a stated failure, retries back off.
+        The first lost worker costs no delay: the job is first in its queue again. After that, and after a
+        stated failure, retries back off. What crossed a worker's leaving (``NOT_STARTED``) has not failed.
         """
         running = self.attempts.maybe_get(key, attempt)
         if running is None:
             return
         self.attempts.stop(key)
         job = running.job
-        self.counters["attempts_failed"] += 1
-        self.queues[job.service].failed.hit(now.mono_ms)
+        started = reason != NOT_STARTED
+        if started:
+            self.counters["attempts_failed"] += 1
+            self.queues[job.service].failed.hit(now.mono_ms)
         reason = reason[:REASON_MAX_CHARS]
-        if running.attempts_max and job.attempt >= running.attempts_max:
+        if started and running.attempts_max and job.attempt >= running.attempts_max:
             self._bury(job, attempt, reason, now)
             return
-        delay_ms = backoff_ms(key, attempt, self._limits) if stated or attempt > 1 else 0
+        delay_ms = backoff_ms(key, attempt, self._limits) if (stated and started) or attempt > 1 else 0
         job.due_ms = now.wall_ms + delay_ms if delay_ms else 0
         meta = AttemptMeta(Outcome.FAILED, attempt, now.wall_ms, reason, job.due_ms, running.worker)
         self._note(job, meta, (), Step.RETRYING)

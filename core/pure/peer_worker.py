@@ -20,7 +20,7 @@ from core.pure import mdp
 HEARTBEAT_MS: Final = 2_500
 LIVENESS: Final = 3
 BACKOFF_MIN_MS: Final = 250
-BACKOFF_MAX_MS: Final = 8_000
+BACKOFF_MAX_MS: Final = 1_000  # a node that comes back is noticed soon; a fresh socket costs little
 REASON_MAX_BYTES: Final = 1_000
 assert LIVENESS >= 2, "one late heartbeat is not a death"
 
@@ -87,6 +87,7 @@ class Event(Enum):
     REQUEST = auto()
     DISCONNECT = auto()
     SILENCE = auto()
+    LOST = auto()
     RETRY = auto()
     SUCCEEDED = auto()
     FAILED = auto()
@@ -99,7 +100,7 @@ class _Do(Enum):
     RUN = auto()
     REPLY = auto()
     GIVE_UP = auto()  # DISCONNECT with the reason of the failure (ours; other brokers ignore it)
-    LEAVE = auto()  # DISCONNECT
+    LEAVE = auto()  # DISCONNECT that says: nothing that crosses it was started (ours as well)
     CLOSE = auto()  # keep nothing: a READY delivered later would register a ghost
     CLOSE_LAST = auto()  # deliver the last words
     ABANDON = auto()
@@ -120,15 +121,19 @@ TABLE: Final[dict[tuple[State, Event], _Row]] = {
     (_S.UNHEARD, _E.REQUEST): (_S.BUSY, (_D.RUN,)),
     (_S.UNHEARD, _E.DISCONNECT): (_S.WAITING, (_D.CLOSE, _D.BACK_OFF)),
     (_S.UNHEARD, _E.SILENCE): (_S.WAITING, (_D.CLOSE, _D.BACK_OFF, _D.COMPLAIN)),
+    (_S.UNHEARD, _E.LOST): (_S.WAITING, (_D.CLOSE, _D.BACK_OFF, _D.COMPLAIN)),
     (_S.UNHEARD, _E.DRAIN): (_S.STOPPED, (_D.LEAVE, _D.CLOSE_LAST)),
     (_S.IDLE, _E.HEARTBEAT): (_S.IDLE, ()),
     (_S.IDLE, _E.REQUEST): (_S.BUSY, (_D.RUN,)),
     (_S.IDLE, _E.DISCONNECT): (_S.UNHEARD, (_D.CLOSE, _D.CONNECT)),
     (_S.IDLE, _E.SILENCE): (_S.WAITING, (_D.CLOSE, _D.BACK_OFF, _D.COMPLAIN)),
+    # Fresh socket at once: its READY is the first thing a restarted broker hears when it listens again.
+    (_S.IDLE, _E.LOST): (_S.UNHEARD, (_D.CLOSE, _D.CONNECT)),
     (_S.IDLE, _E.DRAIN): (_S.STOPPED, (_D.LEAVE, _D.CLOSE_LAST)),
     # A broker may be silent while we work and come back: the reply goes out on the same session.
     (_S.BUSY, _E.HEARTBEAT): (_S.BUSY, ()),
     (_S.BUSY, _E.SILENCE): (_S.BUSY, (_D.COMPLAIN,)),
+    (_S.BUSY, _E.LOST): (_S.BUSY, ()),
     (_S.BUSY, _E.DISCONNECT): (_S.ORPHAN, (_D.CLOSE, _D.ABANDON)),
     (_S.BUSY, _E.REQUEST): (
         _S.ORPHAN,
@@ -142,6 +147,7 @@ TABLE: Final[dict[tuple[State, Event], _Row]] = {
     (_S.ORPHAN, _E.DRAIN): (_S.ORPHAN_LAST, ()),
     (_S.BUSY_LAST, _E.HEARTBEAT): (_S.BUSY_LAST, ()),
     (_S.BUSY_LAST, _E.SILENCE): (_S.BUSY_LAST, (_D.COMPLAIN,)),
+    (_S.BUSY_LAST, _E.LOST): (_S.BUSY_LAST, ()),
     (_S.BUSY_LAST, _E.DISCONNECT): (_S.ORPHAN_LAST, (_D.CLOSE, _D.ABANDON)),
     (_S.BUSY_LAST, _E.REQUEST): (_S.ORPHAN_LAST, (_D.CLOSE, _D.ABANDON)),
     (_S.BUSY_LAST, _E.SUCCEEDED): (_S.STOPPED, (_D.REPLY, _D.LEAVE, _D.CLOSE_LAST)),
@@ -232,6 +238,13 @@ class WorkerPeer:
             return actions + self._step(Event.DISCONNECT, now_ms)
         return actions + self._step(Event.HEARTBEAT, now_ms)
 
+    def lost(self, now_ms: int) -> list[Action]:
+        """The connection under the open socket is gone, and with it what was on its way.
+
+        Optional: who does not see connections end relies on heartbeats.
+        """
+        return self._step(Event.LOST, now_ms) if self.state in CONNECTED else []
+
     def finished(self, body: Sequence[bytes] | None, now_ms: int, *, reason: str = "") -> list[Action]:
         """The handler is done: ``body`` is the reply, None a failed attempt and ``reason`` why."""
         assert self.working, "finished() without a Run"
@@ -295,7 +308,8 @@ class WorkerPeer:
             self._silent_at_ms = max(self._silent_at_ms, now_ms + self._heartbeat_ms)
             actions.append(self._send(mdp.worker_reply(self._address, body, version=version), now_ms))
         elif do in (_Do.GIVE_UP, _Do.LEAVE):
-            text = reason.encode("utf-8", "replace")[:REASON_MAX_BYTES] if do is _Do.GIVE_UP else b""
+            said = reason if do is _Do.GIVE_UP else mdp.NOT_STARTED
+            text = said.encode("utf-8", "replace")[:REASON_MAX_BYTES]
             actions.append(
                 self._send(mdp.worker_disconnect((text,) if text else (), version=version), now_ms)
             )

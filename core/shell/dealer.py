@@ -22,7 +22,7 @@ TAG_BYTES: Final = 8
 HEARTBEAT_MS: Final = 2_000
 HEARTBEAT_TIMEOUT_MS: Final = 6_000
 RECONNECT_MS: Final = 100
-RECONNECT_MAX_MS: Final = 2_000
+RECONNECT_MAX_MS: Final = 1_000
 MESSAGE_MAX_BYTES: Final = (
     1 << 30
 )  # of one frame, from a node we chose ourselves; the node's own cap is lower
@@ -141,6 +141,10 @@ class NodeDealer:
         if self._pump is not None:
             self._pump.close(LINGER_MS)
             self._pump = None
+
+    def fail_pending(self, why: str) -> None:
+        """Every call that waits raises ServerUnreachableError with ``why`` at once."""
+        self._fail_all(why)
 
     async def call(self, service: bytes, body: Sequence[bytes], timeout_s: float) -> list[bytes]:
         """The body frames of the answer.

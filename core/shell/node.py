@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path as FilePath
 from typing import Final
 
@@ -55,7 +55,9 @@ class Node:
         id_secret: bytes,
         trace: Callable[[str], None] | None = None,
         store: StorePort | None = None,
+        serve: bool = True,
     ) -> None:
+        """Without ``serve`` workers may come, but nobody is served before :meth:`serve`."""
         self._options = options
         self._clock = Clock()
         self._now = self._clock.now()
@@ -76,22 +78,43 @@ class Node:
         )
         self.send = door.send
         self.finished: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self.shell = TitanicShell(
-            journal,
-            self._clock,
-            self._reply,
-            {Wake: self._wake, Abandon: self._abandon},
-            id_secret=id_secret,
-            version=options.version,
-            limits=options.titanic,
-            counters=self._counters,
-            store=store,
-        )
         self.broker = Broker(
             door, internal=self, backlog=self, limits=options.limits, admission=door.admission
         )
-        self.shell.titanic.desk.directory = self.broker
-        self.shell.titanic.restore(recovered.jobs, recovered.notes, self._now)
+        self._shell: TitanicShell | None = None
+        if serve:
+            self.serve(journal, recovered, id_secret=id_secret, store=store)
+
+    @property
+    def shell(self) -> TitanicShell:
+        """The Titanic service; only while it serves."""
+        assert self._shell is not None, "asked of a node that serves"
+        return self._shell
+
+    def serve(
+        self,
+        journal: Journal,
+        recovered: Recovered,
+        *,
+        id_secret: bytes,
+        store: StorePort | None = None,
+        more: Mapping[type[Effect], Callable[[Effect], None]] | None = None,
+    ) -> TitanicShell:
+        """Serve what is in the journal from now on; ``more`` performs further effects."""
+        self._shell = shell = TitanicShell(
+            journal,
+            self._clock,
+            self._reply,
+            {Wake: self._wake, Abandon: self._abandon, **(more or {})},
+            id_secret=id_secret,
+            version=self._options.version,
+            limits=self._options.titanic,
+            counters=self._counters,
+            store=store,
+        )
+        shell.titanic.desk.directory = self.broker
+        shell.titanic.restore(recovered.jobs, recovered.notes, self._now)
+        return shell
 
     # -- life of the node
 

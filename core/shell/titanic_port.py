@@ -180,6 +180,7 @@ class TitanicShell:
         titanic, life, keys = self.titanic, self.titanic.life, self.titanic.keys
         counters = {
             **self._counters(),
+            **self.journal.counters(),
             **life.counters,
             "keys_expired": keys.expired_count,
             "records_damaged": self.damaged_count,
@@ -236,17 +237,15 @@ class TitanicShell:
     def _answer_status(self, effect: AnswerStatus) -> None:
         job = effect.job
         try:
-            raw_request, request_body = self.journal.read_request(job)
+            raw_request, request_bytes = self.journal.read_request_meta(job)
             reply, reply_bytes = None, 0
             if job.reply_at:
-                raw_reply, reply_body = self.journal.read_reply(job)
-                reply, reply_bytes = decode_reply(raw_reply), len(reply_body)
+                raw_reply, reply_bytes = self.journal.read_reply_meta(job)
+                reply = decode_reply(raw_reply)
         except DamagedRecordError as error:
             self._answer_damaged(effect.path, effect.service, job, error)
             return
-        status = self.titanic.describe(
-            job, decode_request(raw_request), len(request_body), reply, reply_bytes
-        )
+        status = self.titanic.describe(job, decode_request(raw_request), request_bytes, reply, reply_bytes)
         self._reply(effect.path, effect.service, (effect.code, tsp.encode_head(status)))
 
     def _answer_replay(self, effect: AnswerReplay) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import random
 import signal
@@ -17,6 +18,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeVar
+
+import zmq
 
 from core.pure import peer_worker as machine
 from core.pure.worker_job import (
@@ -39,9 +42,11 @@ from core.shell.pump import SocketPump
 __all__ = ["AttemptFailedError", "Worker", "WorkerJob"]
 
 CONCURRENCY_MAX: Final = 500  # a socket each; libzmq allows 1023 per context
+WATCHED_MAX_COUNT: Final = 16  # registrations that see their connection end; it takes two more sockets each
 FINAL_LINGER_MS: Final = 1_000
 
 _log = logging.getLogger("titanic.worker")
+_monitor_numbers = itertools.count()
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -131,7 +136,8 @@ class Worker:
             for _ in range(self._concurrency):
                 number = len(self._slots) + 1
                 identity = f"{self._identity}-{number}" if self._identity and number > 1 else self._identity
-                self._slots.append(_Slot(self, name, handler, identity))
+                watched = number <= WATCHED_MAX_COUNT  # the others notice by their next heartbeat
+                self._slots.append(_Slot(self, name, handler, identity, watched=watched))
         try:
             for slot in self._slots:
                 slot.open()
@@ -206,8 +212,11 @@ def _signals(on_signal: Callable[[], None]) -> Iterator[None]:
 class _Slot:
     """One registration: a socket, its state machine, its timer, and the job at hand."""
 
-    def __init__(self, worker: Worker, service: str, handler: Handler, identity: str) -> None:
+    def __init__(
+        self, worker: Worker, service: str, handler: Handler, identity: str, *, watched: bool
+    ) -> None:
         self._worker = worker
+        self._watched = watched
         self._service = service
         self._handler = (waiting if is_async(handler) else plain)(handler, worker.memory)
         self._identity = identity
@@ -221,6 +230,7 @@ class _Slot:
         )
         self._endpoint = worker.nodes[0]
         self._pump: SocketPump | None = None
+        self._monitor: SocketPump | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at_ms = 0
         self._thread: HandlerThread | None = None
@@ -249,9 +259,7 @@ class _Slot:
         self._aborted = True
         if self._timer is not None:
             self._timer.cancel()
-        if self._pump is not None:
-            self._pump.close(0)
-            self._pump = None
+        self._disconnect(0)
         if self._thread is not None:
             self._thread.leave()
         if self._task is not None:
@@ -269,8 +277,7 @@ class _Slot:
                 self._connect(action.number)
             elif isinstance(action, machine.Close):
                 assert self._pump is not None, "Close without a socket"
-                self._pump.close(FINAL_LINGER_MS if action.deliver else 0)
-                self._pump = None
+                self._disconnect(FINAL_LINGER_MS if action.deliver else 0)
             elif isinstance(action, machine.Abandon):
                 if self._task is not None and not self.twins:
                     self._task.cancel()
@@ -283,8 +290,23 @@ class _Slot:
     def _connect(self, number: int) -> None:
         self._endpoint = self._worker.nodes[number % len(self._worker.nodes)]
         socket = connect_dealer(self._endpoint, identity=self._identity, keys=self._worker.keys)
+        if self._watched:
+            name = f"inproc://titanic-worker-{next(_monitor_numbers)}"
+            self._monitor = SocketPump(socket.get_monitor_socket(zmq.EVENT_DISCONNECTED, name), self._on_lost)
+            self._monitor.start()
         self._pump = SocketPump(socket, self._on_message, trace=trace_lines(self._worker.trace))
         self._pump.start()
+
+    def _disconnect(self, linger_ms: int) -> None:
+        if self._monitor is not None:
+            self._monitor.close(0)
+            self._monitor = None
+        if self._pump is not None:
+            self._pump.close(linger_ms)
+            self._pump = None
+
+    def _on_lost(self, event: list[bytes]) -> None:
+        self._perform(self._peer.lost(_now_ms()))
 
     def _on_message(self, frames: list[bytes]) -> None:
         self._perform(self._peer.receive(frames, _now_ms()))

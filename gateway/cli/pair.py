@@ -22,7 +22,7 @@ CURVE = Annotated[str | None, typer.Option("--curve-dir", help="Folder with the 
 TIMEOUT_S = 3.0
 
 
-def _ask(nodes: tuple[str, ...], curve_dir: Any, action: str, *, force: bool = False) -> dict[str, Any]:
+def ask(nodes: tuple[str, ...], curve_dir: Any, action: str, *, force: bool = False) -> dict[str, Any]:
     """Endpoint -> (status, PairStatus as plain values), or why there is none."""
     from core.errors import ServerUnreachableError
     from core.pure.pair_heads import PAIR, PairCommand, decode_pair_status
@@ -85,7 +85,7 @@ def _line(endpoint: str, answer: dict[str, Any]) -> str:
 def status(nodes: Nodes = None, curve_dir: CURVE = None, as_json: Json = False) -> None:
     """Show both nodes: role, state, epoch, sequence, and what they know of each other."""
     settings = _settings(nodes, curve_dir)
-    answers = _ask(settings.node_endpoints, settings.curve_dir, "status")
+    answers = ask(settings.node_endpoints, settings.curve_dir, "status")
     _finish(answers, as_json, all("error" not in answer for answer in answers.values()))
 
 
@@ -93,7 +93,7 @@ def status(nodes: Nodes = None, curve_dir: CURVE = None, as_json: Json = False) 
 def handover(nodes: Nodes = None, curve_dir: CURVE = None, as_json: Json = False) -> None:
     """Switch roles in order: the active drains and steps down, no request is lost or fails (P9)."""
     settings = _settings(nodes, curve_dir)
-    answers = _ask(settings.node_endpoints, settings.curve_dir, "handover")
+    answers = ask(settings.node_endpoints, settings.curve_dir, "handover")
     _finish(answers, as_json, any(answer.get("done") for answer in answers.values()))
 
 
@@ -108,5 +108,5 @@ def promote(
     settings = _settings(nodes, curve_dir)
     if not force or len(settings.node_endpoints) != 1:
         raise typer.BadParameter("promote needs --force and the one node in --nodes that is to serve")
-    answers = _ask(settings.node_endpoints, settings.curve_dir, "promote", force=True)
+    answers = ask(settings.node_endpoints, settings.curve_dir, "promote", force=True)
     _finish(answers, as_json, any(answer.get("done") for answer in answers.values()))

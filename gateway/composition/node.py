@@ -33,6 +33,7 @@ CHUNK_STEP_BYTES: Final = 1 << 20
 RECORD_EXTRA_BYTES: Final = 256 << 10
 """What a record may need besides its body: metadata twice, headers, the digest row."""
 FLOOR_CHUNKS: Final = 4
+GOOD_CHUNKS: Final = 16
 MESSAGE_EXTRA_BYTES: Final = 1 << 20
 """What a message may need besides the body of a job: heads, envelope, names."""
 STORE_EXTRA_BYTES: Final = 8 << 10
@@ -87,8 +88,11 @@ def _steps(size_bytes: int) -> int:
 
 
 def _chunk_within(store_bytes: int) -> int:
-    """The largest chunk, in whole steps, of which the least number fits into the store."""
-    return (store_bytes - STORE_EXTRA_BYTES) // FLOOR_CHUNKS // CHUNK_STEP_BYTES * CHUNK_STEP_BYTES
+    """The largest chunk, in whole steps, of which enough fit into the store to use it well.
+
+    Two chunks are always spare (R8): of 4 that would be half of the store.
+    """
+    return (store_bytes - STORE_EXTRA_BYTES) // GOOD_CHUNKS // CHUNK_STEP_BYTES * CHUNK_STEP_BYTES
 
 
 def open_store(settings: Settings, progress: Progress | None) -> tuple[RingJournal, Bell]:

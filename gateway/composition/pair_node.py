@@ -220,6 +220,7 @@ class PairNode(Node):
     def _end(self) -> None:
         """Whoever waits for an answer is told to ask the other node."""
         self._shell = None
+        self.broker.dismiss("this node is passive now", self._now)
         unanswered, self._unanswered = self._unanswered, {}
         for path, service in unanswered.items():
             self._refuse(path, service)
@@ -230,16 +231,22 @@ class PairNode(Node):
         super()._reply(path, service, frames)
 
     def _receive(self, frames: list[bytes]) -> None:
-        if self.twin.state not in WORKING and self._is_plain_request(frames):
-            return  # as in the guide: a passive server does not answer, and its client asks the other one
-        super()._receive(frames)
+        """Everything while active. A passive node answers ``titanic.*`` and ``mmi.*``, and sends workers away.
 
-    def _is_plain_request(self, frames: list[bytes]) -> bool:
+        Plain requests get no answer, as in the guide: their clients ask the other node after a while.
+        """
+        if self.twin.active:
+            super()._receive(frames)
+            return
         try:
             message = mdp.parse(frames)
         except PeerError:
-            return False
-        return isinstance(message, mdp.ClientRequest) and not message.service.startswith(tsp.RESERVED)
+            super()._receive(frames)  # counted there
+            return
+        if isinstance(message, mdp.WorkerReady):
+            self.send(mdp.to_worker_disconnect(message.identity, version=message.version))
+        elif not isinstance(message, mdp.ClientRequest) or message.service.startswith(tsp.RESERVED):
+            super()._receive(frames)
 
     def handle(self, service: bytes, path: Path, body: Sequence[bytes], now: Now) -> None:
         """A ``titanic.*`` request: hello and the pair's own here, jobs in the Titanic service if it serves."""
@@ -377,6 +384,7 @@ async def run_pair_node(
         loop.call_soon_threadsafe(node.on_synced)
 
     bind_notify(notify)
+    loop.call_soon(node.on_synced)  # what was synced before anybody listened
     stopping: list[asyncio.Task[None]] = []
 
     async def stop() -> None:

@@ -147,7 +147,7 @@ WRONG_STATE: Final = ProblemKind(
     "wrong-state",
     409,
     "Not in this state",
-    "A job that has ended cannot be cancelled, and only a failed or cancelled one can be retried. "
+    "A job that has ended cannot be cancelled, and only a failed one can be retried. "
     "`state` says where the job stands.",
     "Look at the job; close it when it is done.",
 )

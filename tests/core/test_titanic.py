@@ -10,6 +10,7 @@ from core.errors import JournalFailedError
 from core.pure import tsp
 from core.pure.jobs import Kind, RequestMeta
 from core.pure.lifecycle import LifeLimits
+from core.pure.mdp import NOT_STARTED
 from core.pure.notes import Notes
 from core.pure.titanic import TitanicLimits, parse_address
 from tests.support.memory_journal import MemoryJournal
@@ -232,6 +233,22 @@ def test_a_stated_failure_backs_off_and_grows() -> None:
         rig.pass_ms(delay - 1)
         assert rig.take() is None
         rig.pass_ms(1)
+
+
+def test_a_job_that_crossed_a_leaving_worker_has_not_failed() -> None:
+    """A worker that leaves on purpose started nothing: no failure, no delay the first time."""
+    rig = Rig()
+    key = rig.submit(b"echo", attempts_max=1)
+    failed = rig.titanic.life.counters["attempts_failed"]
+    rig.titanic.lost(rig.must_take().address, NOT_STARTED, rig.now, stated=True)
+    assert rig.titanic.life.counters["attempts_failed"] == failed
+    assert rig.state(key).state == "queued"
+    rig.titanic.lost(rig.must_take().address, NOT_STARTED, rig.now, stated=True)
+    assert rig.state(key).state == "scheduled", "a worker that only ever leaves is not given it in a loop"
+    rig.pass_ms(400_000)
+    rig.titanic.lost(rig.must_take().address, "broken", rig.now, stated=True)
+    rig.sync()
+    assert rig.state(key).state == "failed"
 
 
 def test_used_up_attempts_make_a_dead_letter() -> None:

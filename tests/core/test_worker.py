@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
+from core.pure.mdp import NOT_STARTED
 from core.pure.worker_job import (
     AttemptFailedError,
     ReplyMemory,
@@ -251,7 +252,7 @@ def test_draining_finishes_the_job_at_hand_replies_and_leaves() -> None:
             release.set()
             await asyncio.wait_for(task, 10)
             assert (await broker.receive_but(BEAT))[3:] == [b"\x03", b"client", b"", b"x"]
-            assert (await broker.receive_but(BEAT))[3:] == [b"\x05"]
+            assert (await broker.receive_but(BEAT))[3:] == [b"\x05", NOT_STARTED.encode()]
 
     asyncio.run(main())
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from core.pure.mdp import NOT_STARTED
 from core.pure.worker_job import AttemptFailedError, WorkerJob, is_async, to_frames
 from core.shell.exec_worker import HandlerNameError, echo_handler, exec_handler, python_handler
 from tests.support.raw_router import RawRouter, until
@@ -168,7 +169,7 @@ def test_sigterm_finishes_the_job_at_hand_and_exits_0(tmp_path: Path) -> None:
                 assert process.poll() is None
                 go.touch()
                 assert (await broker.receive_but(BEAT))[3:] == [b"\x03", b"client", b"", b"hi"]
-                assert (await broker.receive_but(BEAT))[3:] == [b"\x05"]
+                assert (await broker.receive_but(BEAT))[3:] == [b"\x05", NOT_STARTED.encode()]
                 code, out, err = await ended(process)
             finally:
                 process.kill()

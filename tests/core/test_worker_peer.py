@@ -11,6 +11,7 @@ from core.pure import peer_worker as pw
 READY = [b"", b"MDPW01", b"\x01", b"echo"]
 BEAT = [b"", b"MDPW01", b"\x04"]
 BYE = [b"", b"MDPW01", b"\x05"]
+LEAVING = [*BYE, b"leaving: what was sent last was not started"]
 REQUEST = [b"", b"MDPW01", b"\x02", b"client", b"", b"hi"]
 REPLY = [b"", b"MDPW01", b"\x03", b"client", b"", b"ho"]
 
@@ -77,6 +78,8 @@ def test_any_order_of_events_keeps_the_contract() -> None:
                 actions = peer.finished(rng.choice((None, [b"ho"])), now_ms, reason="why")
             elif step == 1 and rng.random() < 0.1:
                 actions = peer.drain(now_ms)
+            elif step == 2:
+                actions = peer.lost(now_ms)
             elif step < 6:
                 frames = rng.choice((BEAT, REQUEST, BYE, [b"junk"])) if is_open else BEAT
                 actions = peer.receive(frames, now_ms)
@@ -114,9 +117,37 @@ def test_three_silent_intervals_end_an_idle_session_and_are_complained_of_once()
         assert peer.on_tick(retry_ms) == [pw.Connect(number), pw.Send(READY)]
         now_ms = retry_ms + 7_500
         assert peer.on_tick(now_ms) == [pw.Close(deliver=False)]
-    assert delays == [250, 500, 1_000, 2_000, 4_000, 8_000, 8_000, 8_000]
-    peer.on_tick(now_ms + 8_000)
-    assert peer.receive(BEAT, now_ms + 8_001) == [pw.Heard()]
+    assert delays == [250, 500, 1_000, 1_000, 1_000, 1_000, 1_000, 1_000]
+    peer.on_tick(now_ms + 1_000)
+    assert peer.receive(BEAT, now_ms + 1_001) == [pw.Heard()]
+
+
+def test_a_lost_connection_of_an_idle_worker_means_a_new_session_at_once() -> None:
+    """READY is what a restarted broker hears first; nobody waits for a heartbeat or for silence."""
+    peer = opened()
+    peer.receive(BEAT, 1)
+    assert peer.lost(2) == [pw.Close(deliver=False), pw.Connect(1), pw.Send(READY)]
+
+
+def test_connections_that_are_lost_before_a_word_back_off() -> None:
+    """A port that hangs up (another protocol, a wrong key) is not dialled in a tight loop; one complaint."""
+    peer = opened()
+    assert peer.lost(10) == [pw.Close(deliver=False), pw.Silent()]
+    assert peer.next_deadline() == 10 + 250
+    assert peer.lost(11) == []
+    peer.on_tick(260)
+    assert peer.lost(270) == [pw.Close(deliver=False)]
+    assert peer.next_deadline() == 270 + 500
+
+
+def test_a_lost_connection_while_busy_keeps_the_work() -> None:
+    """The reply goes out on the same session, as after silence."""
+    for draining in (False, True):
+        peer = busy()
+        if draining:
+            peer.drain(11)
+        assert peer.lost(12) == []
+        assert peer.finished([b"ho"], 13)[0] == pw.Send(REPLY)
 
 
 def test_silence_while_busy_keeps_the_session_and_the_reply() -> None:
@@ -177,10 +208,10 @@ def test_draining_finishes_the_job_at_hand_and_takes_no_other() -> None:
     """Busy: reply, then DISCONNECT, last words delivered. Idle: DISCONNECT. Waiting: nothing."""
     peer = busy()
     assert peer.drain(20) == []
-    assert peer.finished([b"ho"], 30) == [pw.Send(REPLY), pw.Send(BYE), pw.Close(deliver=True)]
+    assert peer.finished([b"ho"], 30) == [pw.Send(REPLY), pw.Send(LEAVING), pw.Close(deliver=True)]
     assert peer.stopped
     peer = opened()
-    assert peer.drain(20) == [pw.Send(BYE), pw.Close(deliver=True)]
+    assert peer.drain(20) == [pw.Send(LEAVING), pw.Close(deliver=True)]
     assert peer.stopped
     peer = opened()
     peer.on_tick(7_500)

@@ -1,0 +1,131 @@
+"""Calls to whichever node of a pair is active, across failovers.
+
+Every question of this project may be asked twice (X2: ids are made by the caller), so a call that met a dead or
+passive node is asked again at the other one, until the caller's time or the failover time is over. While there
+are two nodes both are greeted all the time: the greeting is the vote that makes a failover happen (P3), and carries
+the highest epoch seen, which keeps a node that fell behind from going on (P1).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from core.errors import ServerUnreachableError
+from core.pure import tsp
+from core.pure.pair_heads import encode_vote
+from core.shell.curve import ClientKeys
+from core.shell.dealer import NodeDealer, TraceLine
+
+GREET_EVERY_S: Final = 0.25
+GREET_TIMEOUT_S: Final = 1.0
+AGAIN_S: Final = 0.02
+
+
+class PairDealer:
+    """A NodeDealer for several nodes of which one is active. Same life: start, call, close.
+
+    ``failover_wait_s``: how long a call outlasts its own time while no node is active.
+    """
+
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        *,
+        keys: ClientKeys | None = None,
+        trace: TraceLine | None = None,
+        failover_wait_s: float = 30.0,
+    ) -> None:
+        if len(endpoints) < 2:
+            raise ValueError("one endpoint is no pair")
+        self.epoch = 0
+        self.failovers_count = 0
+        self._wait_s = failover_wait_s
+        self._dealers = [NodeDealer((endpoint,), keys=keys, trace=trace) for endpoint in endpoints]
+        self._active = -1
+        self._found = asyncio.Event()
+        self._greeters: list[asyncio.Task[None]] = []
+
+    @property
+    def endpoint(self) -> str:
+        """Where calls go now; the first node's if none is active."""
+        return self._dealers[max(0, self._active)].endpoint
+
+    def start(self) -> None:
+        """Connect to all nodes and begin to greet them; once."""
+        for number, dealer in enumerate(self._dealers):
+            dealer.start()
+            self._greeters.append(asyncio.ensure_future(self._greet(number)))
+
+    def close(self) -> None:
+        """Every call still pending raises ServerUnreachableError."""
+        for greeter in self._greeters:
+            greeter.cancel()
+        for dealer in self._dealers:
+            dealer.close()
+
+    async def call(self, service: bytes, body: Sequence[bytes], timeout_s: float) -> list[bytes]:
+        """The body frames of the active node's answer. ServerUnreachableError when the time is over."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + timeout_s
+        patient_end = max(end, loop.time() + self._wait_s)
+        while True:
+            number = await self._node(patient_end)
+            left_s = max(end, loop.time() + min(timeout_s, patient_end - loop.time())) - loop.time()
+            try:
+                answer = await self._dealers[number].call(service, body, left_s)
+            except ServerUnreachableError:
+                if loop.time() >= patient_end - AGAIN_S:
+                    raise
+            else:
+                if not answer or answer[0] != tsp.PASSIVE:
+                    return answer
+            self._lose(number)
+            await asyncio.sleep(AGAIN_S)
+
+    async def _node(self, end: float) -> int:
+        loop = asyncio.get_running_loop()
+        while self._active < 0:
+            try:
+                async with asyncio.timeout_at(end):
+                    await self._found.wait()
+            except TimeoutError:
+                names = ", ".join(dealer.endpoint for dealer in self._dealers)
+                raise ServerUnreachableError(f"none of {names} is active; see 'titanic pair status'") from None
+            if loop.time() > end:
+                break
+        return max(0, self._active)
+
+    def _lose(self, number: int) -> None:
+        if self._active == number:
+            self._active = -1
+            self._found.clear()
+
+    def _find(self, number: int, epoch: int) -> None:
+        if epoch < self.epoch:
+            return
+        self.epoch = epoch
+        before, self._active = self._active, number
+        self._found.set()
+        if before not in (-1, number):
+            self._dealers[before].fail_pending("the other node is active now")
+        self.failovers_count += before != number
+
+    async def _greet(self, number: int) -> None:
+        dealer = self._dealers[number]
+        while True:
+            try:
+                answer = await dealer.call(tsp.HELLO, (encode_vote(self.epoch),), GREET_TIMEOUT_S)
+                hello = tsp.decode_hello(answer[1])
+            except (ServerUnreachableError, msgspec.MsgspecError, IndexError):
+                pass  # a node that does not answer may still be the active one: the other will say so
+            else:
+                if hello.role != "passive":
+                    self._find(number, hello.epoch)
+                elif self._active == number:
+                    dealer.fail_pending("the node is passive now")
+                    self._lose(number)
+            await asyncio.sleep(GREET_EVERY_S)

@@ -1,0 +1,127 @@
+"""The wire between the two nodes of a pair: each binds one socket and connects to the other's.
+
+Messages go out over the connection this node makes and come in over the one its peer makes, so a cable that is
+broken in one direction looks like that. What cannot be sent now is dropped: the protocol repeats what matters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Final
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from core.pure.peer import FRAMES_MAX_COUNT
+from core.shell.pump import SocketPump
+from core.shell.sockets import bind_router
+
+HEARTBEAT_MS: Final = 500
+TIMEOUT_MS: Final = 2_000
+RECONNECT_MS: Final = 50
+RECONNECT_MAX_MS: Final = 500
+PROBE_S: Final = 0.2
+PROBE_TIMEOUT_S: Final = 1.0
+QUEUE_MAX_BYTES: Final = 32 << 20
+
+
+class PeerLink:
+    """``on_message(frames)`` is given what the peer says, ``on_refused()`` told that its port is closed."""
+
+    def __init__(
+        self,
+        bind: str,
+        peer: str,
+        on_message: Callable[[list[bytes]], None],
+        on_refused: Callable[[], None],
+        after_batch: Callable[[], None],
+        *,
+        message_max_bytes: int,
+    ) -> None:
+        self.up = False
+        self._peer = peer
+        self._on_message = on_message
+        self._on_refused = on_refused
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._probing: asyncio.Task[None] | None = None
+        try:
+            router, self.endpoint = bind_router(self._context, bind, message_max_bytes=message_max_bytes)
+            dealer = self._dealer(message_max_bytes)
+            # before the connection is made: an event that nobody watches for is gone
+            monitor = dealer.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
+            dealer.connect(peer)
+        except BaseException:
+            self._context.destroy(linger=0)
+            raise
+        self._in = SocketPump(router, self._receive, after_batch=after_batch, frames_max=FRAMES_MAX_COUNT)
+        self._out = SocketPump(dealer, _ignore, send_queue_max_bytes=QUEUE_MAX_BYTES)
+        self._monitor = SocketPump(monitor, self._on_event)
+
+    def _dealer(self, message_max_bytes: int) -> zmq.Socket[bytes]:
+        dealer = self._context.socket(zmq.DEALER)
+        for option, value in (
+            (zmq.LINGER, 500),
+            (zmq.IMMEDIATE, 1),
+            (zmq.MAXMSGSIZE, message_max_bytes),
+            (zmq.HEARTBEAT_IVL, HEARTBEAT_MS),
+            (zmq.HEARTBEAT_TIMEOUT, TIMEOUT_MS),
+            (zmq.RECONNECT_IVL, RECONNECT_MS),
+            (zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS),
+        ):
+            dealer.set(option, value)
+        return dealer
+
+    def start(self) -> None:
+        """Messages flow from now on."""
+        for pump in (self._in, self._monitor, self._out):
+            pump.start()
+        self._probe()
+
+    def send(self, frames: list[bytes]) -> None:
+        """To the peer, if there is a connection."""
+        if self.up:
+            self._out.send(frames)
+
+    def close(self) -> None:
+        """Everything is closed; what was said last has half a second to leave."""
+        if self._probing is not None:
+            self._probing.cancel()
+        self._monitor.close(0)
+        self._in.close(0)
+        self._out.close(500)
+        self._context.term()
+
+    def _receive(self, frames: list[bytes]) -> None:
+        self._on_message(frames[1:])
+
+    def _on_event(self, frames: list[bytes]) -> None:
+        event = parse_monitor_message(frames)["event"]
+        self.up = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
+        if not self.up:
+            self._probe()
+
+    def _probe(self) -> None:
+        if self._probing is None or self._probing.done():
+            self._probing = asyncio.ensure_future(self._probe_until_up())
+
+    async def _probe_until_up(self) -> None:
+        """Ask the peer's machine whether anybody listens: a refusal is proof, silence is not (P4)."""
+        host, _, port = self._peer.rpartition("/")[2].rpartition(":")
+        while not self.up:
+            try:
+                async with asyncio.timeout(PROBE_TIMEOUT_S):
+                    _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+                writer.close()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
+            except ConnectionRefusedError:
+                self._on_refused()
+            except (OSError, TimeoutError):
+                pass  # no answer proves nothing
+            await asyncio.sleep(PROBE_S)
+
+
+def _ignore(frames: list[bytes]) -> None:
+    """Nothing comes back over the connection that this node makes."""
