@@ -16,11 +16,16 @@ class PeerError(CoreError):
 
 
 class JournalFullError(CoreError):
-    """No room for a job and its ending; retry once jobs are closed."""
+    """No room for a job and its ending; retry after ``retry_ms``, once jobs are closed."""
 
-    def __init__(self, need_bytes: int, free_bytes: int) -> None:
-        super().__init__(f"need {need_bytes} bytes, {free_bytes} free")
-        self.need_bytes, self.free_bytes = need_bytes, free_bytes
+    def __init__(self, need_bytes: int, free_bytes: int, retry_ms: int = 0) -> None:
+        text = f"need {need_bytes} bytes, {free_bytes} free"
+        super().__init__(f"{text}; try again in {retry_ms} ms" if retry_ms else text)
+        self.need_bytes, self.free_bytes, self.retry_ms = need_bytes, free_bytes, retry_ms
+
+
+class JournalBusyError(JournalFullError):
+    """The disk is behind, and nothing more is queued; retry after ``retry_ms``."""
 
 
 class JournalFailedError(CoreError):

@@ -99,6 +99,10 @@ class Broker:
         """
         self._dispatch.abandon(address, now)
 
+    def dismiss(self, reason: str, now: Now) -> None:
+        """Tell every worker to go elsewhere: this broker stops serving."""
+        self._dispatch.dismiss(reason, now)
+
     def on_tick(self, now: Now) -> None:
         """Send the heartbeats that are due, end silent workers, expire requests."""
         self._dispatch.on_tick(now)

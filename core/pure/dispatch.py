@@ -270,6 +270,11 @@ class Dispatch:
 
     # -- time and the end of workers
 
+    def dismiss(self, reason: str, now: Now) -> None:
+        """End every worker with a DISCONNECT; they may come again."""
+        for worker in list(self.workers.values()):
+            self.end(worker, reason, now, tell=True)
+
     def on_tick(self, now: Now) -> None:
         """Send the heartbeats that are due, end silent workers, expire requests. Cost: what is due."""
         self._expire_requests(now.mono_ms)

@@ -1,8 +1,8 @@
 """Healing a split, the winner's side (P7): records of the other side become steps of jobs here.
 
-Jobs are independent and have unique ids, so nothing conflicts but the end of one and the same job: the further
-state wins, one reply is stored, closed stays closed. Three passes, each once the one before is durable:
-requests, then replies and cancellations, then closes.
+Jobs are independent and have unique ids, so nothing conflicts but the end of one and the same job: the
+further state wins, one reply is stored, closed stays closed. Three passes, each once the one before is
+durable: requests, then replies and cancellations, then closes.
 """
 
 from __future__ import annotations

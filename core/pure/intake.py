@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from core.errors import JournalFullError
+from core.errors import JournalBusyError, JournalFullError
 from core.pure import tsp
 from core.pure.answering import STATE_NAMES, Answering, error
 from core.pure.ids import Mint, made_at_ms
@@ -78,7 +78,10 @@ class Intake:
         try:
             self._life.accept(head.key, meta, frames, (answer,), now)
         except JournalFullError as full:
-            self._refuse(path, tsp.FULL, f"the store is full: {full}")
+            if isinstance(full, JournalBusyError):
+                self._refuse(path, tsp.UNAVAILABLE, f"the disk is behind: {full}")
+            else:
+                self._refuse(path, tsp.FULL, f"the store is full: {full}")
 
     def _refuse(self, path: Path, status: bytes, detail: str) -> None:
         self._answering.answer(path, tsp.SUBMIT, *error(status, detail))

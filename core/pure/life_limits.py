@@ -23,6 +23,7 @@ COUNTERS: Final = (
     "replies_late",
     "replies_late_taken",
     "replies_too_large",
+    "replies_without_room",
     "requests_damaged",
 )
 DAY_MS: Final = 24 * 3_600_000
@@ -46,6 +47,13 @@ class LifeLimits(msgspec.Struct, frozen=True):
     retention_ms: int = 7 * DAY_MS  # of replies and cancelled jobs; 0: until closed
     dead_letter_retention_ms: int = 30 * DAY_MS
     services: dict[bytes, ServiceLimits] = {}
+    no_room_ms: int = 5_000  # until a job runs again whose reply found the store full
+
+    def reply_refusal(self, sizes: tuple[int, ...]) -> str | None:
+        """Why a reply of these frame sizes cannot be stored, or None."""
+        if sum(sizes) <= self.reply_max_bytes:
+            return None
+        return f"the reply has {sum(sizes)} bytes; the limit is {self.reply_max_bytes}"
 
     def of_service(self, service: bytes) -> tuple[int, int]:
         """(attempt timeout in ms, attempts at most) of a job that asks for neither."""

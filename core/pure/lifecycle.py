@@ -42,13 +42,13 @@ from core.pure.progress import Progress
 from core.pure.retention import Retention
 from core.pure.roster import Roster
 from core.pure.shelf import Shelf
-from core.pure.timers import Timer, Timers
+from core.pure.timers import Timer, Timers, earliest
 
 __all__ = ["LifeLimits", "Lifecycle", "ServiceLimits"]
 
-REASON_MAX_CHARS: Final = 1_000
 WAITING: Final = (State.QUEUED, State.SCHEDULED)
 TICK_MAX_COUNT: Final = 1_000
+REASON_MAX_CHARS: Final = 1_000
 EXPIRED: Final = "expired: it was not started in time"
 
 
@@ -263,28 +263,30 @@ class Lifecycle:
         A late reply of an older attempt is taken only while the job waits: work done is work done.
         """
         job = self._index.get(key)
-        if job is None or job.state not in (State.RUNNING, *WAITING):
+        state = State.CLOSING if job is None else job.state
+        if job is None or not (state in WAITING or (state == State.RUNNING and attempt == job.attempt)):
             self.counters["replies_late"] += 1
             return
-        if job.state == State.RUNNING:
-            if attempt != job.attempt:
-                self.counters["replies_late"] += 1
-                return
+        if state == State.RUNNING:
             self.attempts.stop(key)
         else:
             self.counters["replies_late_taken"] += 1
             self._leave_waiting(job, State.ENDING)
         sizes = tuple(len(frame) for frame in frames)
-        if sum(sizes) > self._limits.reply_max_bytes:
+        if (reason := self._limits.reply_refusal(sizes)) is not None:
             self.counters["replies_too_large"] += 1
-            reason = f"the reply has {sum(sizes)} bytes; the limit is {self._limits.reply_max_bytes}"
             self._bury(job, attempt, reason, now)
             return
         self._move(job, State.ENDING)
         job.due_ms = self._end_times.shared(now.wall_ms)
         meta = ReplyMeta(now.wall_ms, attempt, sizes if len(sizes) != 1 else ())
         after_sync = (Advance(job, State.SUCCEEDED),)
-        number = self._port.append(Kind.REPLY, job, encode_meta(meta), frames, after_sync)
+        try:
+            number = self._port.append(Kind.REPLY, job, encode_meta(meta), frames, after_sync)
+        except JournalFullError:  # beyond what was reserved for it (R8): done again once there is room
+            self.counters["replies_without_room"] += 1
+            self._later(job, now.wall_ms + self._limits.no_room_ms, now)
+            return
         self._events.add(number, Step.SUCCEEDED, job, now.wall_ms)
 
     def lost(self, key: bytes, attempt: int, reason: str, now: Now, *, stated: bool = False) -> None:
@@ -311,8 +313,7 @@ class Lifecycle:
         meta = AttemptMeta(Outcome.FAILED, attempt, now.wall_ms, reason, job.due_ms, running.worker)
         self._note(job, meta, (), Step.RETRYING)
         if delay_ms:
-            self._move(job, State.SCHEDULED)
-            self._arm_due(job, now)
+            self._later(job, job.due_ms, now)
         else:
             self._enqueue(job, front=True)
 
@@ -405,14 +406,7 @@ class Lifecycle:
 
     def next_deadline(self) -> int | None:
         """Monotonic milliseconds of the next :meth:`on_tick`, or None."""
-        deadlines = (
-            self.attempts.next_deadline(),
-            self._expiry_timers.next_deadline(),
-            self._due_timers.next_deadline(),
-            self.retention.next_deadline(),
-            self.shelf.next_deadline(),
-        )
-        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+        return earliest((self.attempts, self._expiry_timers, self._due_timers, self.retention, self.shelf))
 
     # -- small steps
 
@@ -430,6 +424,11 @@ class Lifecycle:
         else:
             queue.push(job)
         self.shelf.wake(queue)
+
+    def _later(self, job: Job, due_ms: int, now: Now) -> None:
+        job.due_ms = due_ms
+        self._move(job, State.SCHEDULED)
+        self._arm_due(job, now)
 
     def _arm_due(self, job: Job, now: Now) -> None:
         due_mono_ms = now.mono_ms + max(0, job.due_ms - now.wall_ms)

@@ -1,8 +1,8 @@
-"""Healing a split (P7): what only the loser has and may have acknowledged reaches the winner first.
+"""Healing a split, the loser's side (P7): what only it acknowledged reaches the winner first.
 
 A log's records behind the last common one were acknowledged by nobody while the node had a follower in `sync`
-mode: they are set aside. Once a node has gone on alone it has claimed an epoch of its own, so a record of such
-an epoch behind the common one is the sign that answers may have been given for all of them.
+mode: they are set aside. A node that answers without one says so in its superblock before it does, with the
+sequence up to which its peer has everything; what is behind that is merged.
 """
 
 from __future__ import annotations
@@ -11,24 +11,21 @@ from collections.abc import Callable
 from typing import Final
 
 from core.pure.peer import RECORDS_MAX_COUNT, Merge, Merged, Record, Start, encode, row_of
-from core.pure.replication import SHIP_MAX_BYTES, RecordsGoneError, Replica, epoch_at
+from core.pure.replication import SHIP_MAX_BYTES, RecordsGoneError, Replica
 
 RESEND_MS: Final = 1_000
 
 
-def may_hold_acknowledged(replica: Replica, start: Start, *, sync: bool) -> bool:
-    """Whether a record behind the last common one may have been acknowledged by this node."""
-    epochs = replica.epochs()
-    if start.common >= replica.last_seq or not epochs:
-        return False
-    return not sync or epochs[-1][0] > max(epoch_at(epochs, start.common), 1)
-
-
 class Merger:
-    """Sends the records behind ``start.common``, one part after the other; the loser's side."""
+    """Sends the records behind ``since``, one part after the other, until the winner has each."""
 
     def __init__(
-        self, replica: Replica, start: Start, session: int, send: Callable[[list[bytes]], None]
+        self,
+        replica: Replica,
+        start: Start,
+        since: int,
+        session: int,
+        send: Callable[[list[bytes]], None],
     ) -> None:
         self.start: Final = start
         self.done = False
@@ -37,8 +34,9 @@ class Merger:
         self._send = send
         self._number = 0
         self._sent_ms = -RESEND_MS
-        self._common = max(start.common, replica.first_seq - 1) if start.full else start.common
-        self._source = replica.records_after(self._common)
+        self._common = since
+        self._replica = replica
+        self._source = replica.records_after(since)
         self._part: list[bytes] = []
         self._last = False
         self._next()
@@ -54,6 +52,9 @@ class Merger:
             if record is None:
                 self._last = True
                 break
+            record = self._replica.plain(record)
+            if record.sequence <= self._common:
+                continue  # relocated here, and opened before the split: the winner knows it or closed it
             batch.append(record)
             size += sum(map(len, record.body))
         self._number += 1

@@ -103,7 +103,7 @@ class Row(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Ship(Message, frozen=True):
-    """Records behind ``prev_seq``, which has ``prev_epoch``; ``digest`` is of the live jobs after the last."""
+    """Records behind ``prev_seq``, which has ``prev_epoch``; ``digest``: of the live jobs after the last."""
 
     session: int
     to_session: int

@@ -143,7 +143,7 @@ class Journal(Protocol):
         """Queue a record, give its sequence; ``after_sync`` comes back from :meth:`completed` once durable.
 
         An empty ``after_sync`` means nobody waits: the record rides with the next commit.
-        Raises JournalFullError (REQUEST, KEY and SETTING only) and JournalFailedError.
+        Raises JournalFullError, JournalBusyError (REQUEST, KEY and SETTING only) and JournalFailedError.
         """
         ...
 
@@ -161,6 +161,18 @@ class Journal(Protocol):
 
     def read_reply(self, job: Job) -> tuple[bytes, bytes]:
         """(meta, body) of the job's reply, checked; DamagedRecordError. Ask only if ``reply_at`` is set."""
+        ...
+
+    def read_request_meta(self, job: Job) -> tuple[bytes, int]:
+        """(meta, length of the body) of the job's request; the body is not read. DamagedRecordError."""
+        ...
+
+    def read_reply_meta(self, job: Job) -> tuple[bytes, int]:
+        """(meta, length of the body) of the job's reply; the body is not read. DamagedRecordError."""
+        ...
+
+    def counters(self) -> Mapping[str, int]:
+        """What the journal counts, for statistics; names begin with ``store_``."""
         ...
 
 

@@ -4,7 +4,8 @@ Both are told what arrives and what time it is; what they say leaves through ``s
 is, "durable at the peer up to here", is :attr:`Sender.acked_seq`, and nothing else may release an answer.
 
 Two logs that both have a record with the same epoch and sequence agree up to there: an epoch has one writer,
-and whoever copies its records copies them in order. So the last common record follows from the lists of epochs.
+and whoever copies its records copies them in order. So the last common record follows from the lists of
+epochs.
 """
 
 from __future__ import annotations
@@ -72,6 +73,10 @@ class Replica(Protocol):
 
     def records_after(self, seq: int) -> Iterator[Record]:
         """Every record behind ``seq``, lazily. RecordsGoneError."""
+        ...
+
+    def plain(self, record: Record) -> Record:
+        """A relocated job as the record that opened it, with its sequence; any other record as it is."""
         ...
 
     def append_foreign(self, record: Record) -> None:
@@ -145,7 +150,9 @@ class Sender:
         common = -1
         if not message.full:
             common = last_common(ours, replica.last_seq, message.epochs, message.last_seq)
-        full = common < replica.first_seq - 1 or (common == -1 and replica.last_seq > 0)
+        if not message.epochs and message.last_seq == replica.first_seq - 1:
+            common = message.last_seq  # an empty log that begins where this one does contradicts nothing
+        full = common < replica.first_seq - 1
         if self._is_before(message):
             return
         if (message.session, message.follow) != (self.follower, self.follow):
@@ -266,12 +273,12 @@ class Sender:
         self.pump(now_ms)
 
     def caught_up(self) -> bool:
-        """Whether the follower holds what this node holds but for what is on its way, and both agree on it."""
+        """Whether the follower holds all but what is on its way, and both agree on it."""
         behind = self._replica.last_seq - self.acked_seq
         return self.streaming and self.agreed_seq >= 0 and behind <= CLOSE_ENOUGH and self.acked_seq > 0
 
     def offer(self, seq: int, number: int) -> None:
-        """Tell the follower that it counts once it has everything up to ``seq``; beats up to ``number`` do not know."""
+        """Tell the follower that it counts once it has ``seq``; beats up to ``number`` do not say so yet."""
         self._send(encode(Offer(self._session, self.follower, self.follow, self._epoch, seq, number)))
 
 

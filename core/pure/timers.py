@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
-from typing import Final, Generic, TypeVar
+from collections.abc import Iterable, Iterator
+from typing import Final, Generic, Protocol, TypeVar
 
 T = TypeVar("T")
 
 SWEEP_MIN: Final = 64
+
+
+class Clocked(Protocol):
+    """Something that must be looked at again at a time of its own."""
+
+    def next_deadline(self) -> int | None:
+        """Milliseconds of the caller's clock, or None."""
+        ...
+
+
+def earliest(clocked: Iterable[Clocked]) -> int | None:
+    """The first deadline of all these, or None if there is none."""
+    deadlines = (one.next_deadline() for one in clocked)
+    return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
 
 class Timer(Generic[T]):

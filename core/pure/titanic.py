@@ -23,6 +23,7 @@ from core.pure.keys import Keys
 from core.pure.lifecycle import Lifecycle, LifeLimits
 from core.pure.notes import Notes
 from core.pure.ports import Advance, Answer, AnswerReply, AnswerStatus, Path, Port
+from core.pure.timers import earliest
 from core.pure.waiters import Waiters
 
 ADDRESS_TAG: Final = b"J"
@@ -157,13 +158,7 @@ class Titanic:
 
     def next_deadline(self) -> int | None:
         """Monotonic milliseconds of the next :meth:`on_tick`, or None."""
-        deadlines = (
-            self.life.next_deadline(),
-            self.keys.next_deadline(),
-            self.desk.next_deadline(),
-            self._waiters.next_deadline(),
-        )
-        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+        return earliest((self.life, self.keys, self.desk, self._waiters))
 
     @property
     def jobs_count(self) -> int:

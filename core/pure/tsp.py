@@ -49,6 +49,7 @@ CONFLICT: Final = b"409"  # the job's state forbids it; an id is taken by anothe
 GONE: Final = b"410"  # issued here, and closed
 MISMATCH: Final = b"422"  # the idempotency key belongs to another request
 ERROR: Final = b"500"
+PASSIVE: Final = b"421"  # of a pair: ask the other node
 UNAVAILABLE: Final = b"503"
 FULL: Final = b"507"
 

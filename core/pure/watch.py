@@ -73,7 +73,7 @@ class Watch:
         return self.number
 
     def receive(self, beat: Beat, now_ms: int) -> bool:
-        """Take a beat in; whether it is fresh: newer than all before, from a sender that heard this process."""
+        """Take a beat in; whether it is fresh: newer than all, of a sender that heard this process."""
         known = beat.session == self.echo_session
         if not known or beat.number > self.echo_number:
             self.echo_session, self.echo_number = beat.session, beat.number

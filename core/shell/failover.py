@@ -1,9 +1,9 @@
 """Calls to whichever node of a pair is active, across failovers.
 
-Every question of this project may be asked twice (X2: ids are made by the caller), so a call that met a dead or
-passive node is asked again at the other one, until the caller's time or the failover time is over. While there
-are two nodes both are greeted all the time: the greeting is the vote that makes a failover happen (P3), and carries
-the highest epoch seen, which keeps a node that fell behind from going on (P1).
+Every question of this project may be asked twice (X2: ids are made by the caller), so a call that met a
+dead or passive node is asked again at the other one, until the caller's time or the failover time is over.
+While there are two nodes both are greeted all the time: the greeting is the vote that makes a failover
+happen (P3), and carries the highest epoch seen, which keeps a node that fell behind from going on (P1).
 """
 
 from __future__ import annotations
@@ -94,7 +94,9 @@ class PairDealer:
                     await self._found.wait()
             except TimeoutError:
                 names = ", ".join(dealer.endpoint for dealer in self._dealers)
-                raise ServerUnreachableError(f"none of {names} is active; see 'titanic pair status'") from None
+                raise ServerUnreachableError(
+                    f"none of {names} is active; see 'titanic pair status'"
+                ) from None
             if loop.time() > end:
                 break
         return max(0, self._active)

@@ -1,7 +1,8 @@
 """The wire between the two nodes of a pair: each binds one socket and connects to the other's.
 
-Messages go out over the connection this node makes and come in over the one its peer makes, so a cable that is
-broken in one direction looks like that. What cannot be sent now is dropped: the protocol repeats what matters.
+Messages go out over the connection this node makes and come in over the one its peer makes, so a cable that
+is broken in one direction looks like that. What cannot be sent now is dropped: the protocol repeats what
+matters.
 """
 
 from __future__ import annotations

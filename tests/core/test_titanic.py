@@ -357,6 +357,22 @@ def test_a_reply_over_the_limit_is_a_dead_letter_that_says_so() -> None:
     assert "limit is 10" in rig.state(key).reason
 
 
+def test_a_reply_without_room_makes_the_job_run_again_later() -> None:
+    """More than was reserved for a reply (R8) may not fit: the job runs again, nothing is lost."""
+    rig = Rig()
+    key = rig.submit(b"echo", attempts_max=1)
+    rig.journal.reply_room = 10
+    rig.titanic.done(rig.must_take().address, [b"x" * 1_000], rig.now)
+    rig.sync()
+    assert rig.state(key).state == "scheduled"
+    assert rig.titanic.life.counters["replies_without_room"] == 1
+    rig.journal.reply_room = 1 << 30
+    rig.pass_ms(5_000)
+    rig.titanic.done(rig.must_take().address, [b"x" * 1_000], rig.now)
+    rig.sync()
+    assert rig.state(key).state == "succeeded"
+
+
 def test_a_request_that_cannot_be_read_is_buried_and_the_next_job_runs() -> None:
     """Damage is never given to a worker and never skipped silently (D3)."""
     rig = Rig()

@@ -21,6 +21,7 @@ class MemoryJournal:
         self._pending: list[tuple[int, Job, tuple[Effect, ...]]] = []
         self._durable: list[tuple[Effect, ...]] = []
         self._capacity = capacity
+        self.reply_room = 1 << 30
         self.durability = "memory"
         self.epoch = 1
         self.failed = False
@@ -40,6 +41,8 @@ class MemoryJournal:
         size = sum(map(len, body)) + len(meta)
         if kind in OPENING and size > self._capacity:
             raise JournalFullError(size, self._capacity)
+        if kind == Kind.REPLY and size > self.reply_room:
+            raise JournalFullError(size, self.reply_room)
         self._capacity -= size
         at = len(self.log) + 1
         self.log.append((Kind(kind), job.key, meta))
@@ -101,6 +104,17 @@ class MemoryJournal:
                 fold.fold(known, kind, meta, at)
         again._synced_count = len(again.log)
         return again, fold
+
+    def read_request_meta(self, job: Job) -> tuple[bytes, int]:
+        meta, body = self._read(job.request_at)
+        return meta, len(body)
+
+    def read_reply_meta(self, job: Job) -> tuple[bytes, int]:
+        meta, body = self._read(job.reply_at)
+        return meta, len(body)
+
+    def counters(self) -> Mapping[str, int]:
+        return {"store_records_appended": len(self.log)}
 
     def _read(self, at: int) -> tuple[bytes, bytes]:
         if at in self.damaged:

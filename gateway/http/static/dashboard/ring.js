@@ -83,7 +83,7 @@ function factsOf(facts) {
     ["Entries alive", count(facts.live)],
     ["Sequence", count(facts.last_sequence)],
     ["Durable up to", count(facts.durable_sequence)],
-    ["Records per sync", facts.syncs ? (facts.appended / facts.syncs).toFixed(1) : "—"],
+    ["Records per sync", facts.syncs ? (facts.records_appended / facts.syncs).toFixed(1) : "—"],
     ["Turns", `${count(facts.tail_turn)} to ${count(facts.head_turn)}`],
     ["Opened", plural(facts.incarnation, "time")],
   ];
