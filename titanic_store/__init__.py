@@ -7,9 +7,14 @@ The store knows keys, kinds and bytes; neither Majordomo nor HTTP.
 """
 
 from titanic_store.errors import (
+    CutRefusedError,
     DamagedStoreError,
+    ForeignRecordError,
+    NetworkFileSystemError,
     NotAStoreError,
+    RecordsGoneError,
     RecordTooLargeError,
+    RingBusyError,
     RingFullError,
     StoreError,
     StoreFailedError,
@@ -20,23 +25,31 @@ from titanic_store.errors import (
 )
 from titanic_store.pure.kinds import Kind
 from titanic_store.pure.options import Options, Policy, Sync
-from titanic_store.pure.seams import Entry, Owner, Storage
+from titanic_store.pure.seams import Entry, Foreign, Owner, Storage
+from titanic_store.pure.superblock import Flag
 from titanic_store.shell.checking import Problem, Report, check
-from titanic_store.shell.opening import open_ring
+from titanic_store.shell.opening import create_store, open_ring
 from titanic_store.shell.ring import Ring
 
 __all__ = [
+    "CutRefusedError",
     "DamagedStoreError",
     "Entry",
+    "Flag",
+    "Foreign",
+    "ForeignRecordError",
     "Kind",
+    "NetworkFileSystemError",
     "NotAStoreError",
     "Options",
     "Owner",
     "Policy",
     "Problem",
     "RecordTooLargeError",
+    "RecordsGoneError",
     "Report",
     "Ring",
+    "RingBusyError",
     "RingFullError",
     "Storage",
     "StoreError",
@@ -47,5 +60,6 @@ __all__ = [
     "Sync",
     "UnknownVersionError",
     "check",
+    "create_store",
     "open_ring",
 ]

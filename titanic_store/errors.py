@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import ClassVar, Final
+from uuid import UUID
+
+TOUCHED_MAX_COUNT: Final = 8
+"""So many job ids are named in a message."""
 
 
 class StoreError(Exception):
@@ -56,17 +61,30 @@ class DamagedStoreError(StoreError):
 
     exit_code = 3
 
-    def __init__(self, offset: int, reason: str) -> None:
-        super().__init__(f"damage at offset {offset}: {reason}")
-        self.offset, self.reason = offset, reason
+    def __init__(self, offset: int, reason: str, keys: Sequence[bytes] | None = None) -> None:
+        text = f"damage at offset {offset}: {reason}"
+        if keys is not None:
+            named = ", ".join(str(UUID(bytes=key)) for key in keys[:TOUCHED_MAX_COUNT])
+            more = f" and {len(keys) - TOUCHED_MAX_COUNT} more" if len(keys) > TOUCHED_MAX_COUNT else ""
+            text += (
+                f"; jobs touched, as far as known: {named or 'none'}{more}; run 'titanic store check' on the"
+                " file, then restore a backup, or start once with --accept-loss: what can be read is kept,"
+                " and a report names the rest"
+            )
+        super().__init__(text)
+        self.offset, self.reason, self.keys = offset, reason, tuple(keys or ())
 
 
 class RingFullError(StoreError):
-    """No room for a job and its ending; retry once jobs are closed (R8)."""
+    """No room for a job and its ending; retry after ``retry_ms``, once jobs are closed (R8)."""
 
-    def __init__(self, need_bytes: int, free_bytes: int) -> None:
+    def __init__(self, need_bytes: int, free_bytes: int, retry_ms: int = 5_000) -> None:
         super().__init__(f"need {need_bytes} bytes, {free_bytes} free")
-        self.need_bytes, self.free_bytes = need_bytes, free_bytes
+        self.need_bytes, self.free_bytes, self.retry_ms = need_bytes, free_bytes, retry_ms
+
+
+class RingBusyError(RingFullError):
+    """The disk is behind: too much is queued, or space is just being won back; retry after ``retry_ms``."""
 
 
 class RecordTooLargeError(StoreError):
@@ -75,6 +93,36 @@ class RecordTooLargeError(StoreError):
     def __init__(self, size_bytes: int, max_bytes: int) -> None:
         super().__init__(f"a record of {size_bytes} bytes; the limit is {max_bytes}")
         self.size_bytes, self.max_bytes = size_bytes, max_bytes
+
+
+class RecordsGoneError(StoreError):
+    """The ring has moved on: records asked for are no longer in it; make a full copy (P6)."""
+
+    def __init__(self, sequence: int, first_seq: int) -> None:
+        super().__init__(f"record {sequence} is gone; the oldest there is is {first_seq}")
+        self.sequence, self.first_seq = sequence, first_seq
+
+
+class ForeignRecordError(StoreError):
+    """A record of the peer does not continue this log; find the last common record (P2, P6)."""
+
+
+class CutRefusedError(StoreError):
+    """What lies below the cut was given up because of what lies above it; make a full copy (P6)."""
+
+    def __init__(self, sequence: int, floor_seq: int) -> None:
+        super().__init__(
+            f"cannot cut after {sequence}: space was used again because of records up to {floor_seq}"
+        )
+        self.sequence, self.floor_seq = sequence, floor_seq
+
+
+class NetworkFileSystemError(StoreError):
+    """Locks and syncs of network file systems cannot be relied on; use a local disk, or insist (R14)."""
+
+    def __init__(self, path: str, kind: str) -> None:
+        super().__init__(f"{path} is on a network file system ({kind})")
+        self.path, self.kind = path, kind
 
 
 class StoreFailedError(StoreError):

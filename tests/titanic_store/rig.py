@@ -46,8 +46,8 @@ def key(number: int) -> bytes:
 
 def options(
     *,
-    chunks: int = 4,
-    max_chunks: int = 4,
+    chunks: int = 6,
+    max_chunks: int = 6,
     align: int = 4096,
     policy: Policy | None = None,
     chunk: int = CHUNK,

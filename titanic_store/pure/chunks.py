@@ -97,6 +97,44 @@ def decode_seal(raw: bytes, offset: int, turn: int, chunk: int, salt: int) -> Se
     return seal
 
 
+def encode_digest(
+    header: ChunkHeader,
+    rows: bytes | bytearray,
+    metas: bytes | bytearray,
+    last: tuple[int, int, int, int],
+    records_end: int,
+    shape: tuple[int, int, int],
+) -> tuple[int, list[bytes | bytearray]]:
+    """Offset and parts of the digest and trailer that seal the chunk with ``header``.
+
+    ``last``: sequence, header crc, incarnation and epoch of its last record, or of the one before it if it
+    has none; ``records_end`` is relative to the chunk; ``shape``: chunk_bytes, align_bytes, salt.
+    """
+    chunk_bytes, align_bytes, salt = shape
+    last_seq, last_crc, incarnation, epoch = last
+    trailer = header.offset + chunk_bytes - TRAILER_BYTES
+    at = trailer - len(rows) - len(metas) & -align_bytes
+    assert align_up(header.offset + records_end, align_bytes) <= at, "the room for the digest was kept free"
+    seal = Seal(
+        turn=header.turn,
+        offset=trailer,
+        first_seq=header.first_seq,
+        last_seq=last_seq,
+        epoch=epoch,
+        digest_offset=at,
+        incarnation=incarnation,
+        record_count=len(rows) // ROW.size,
+        rows_bytes=len(rows),
+        metas_bytes=len(metas),
+        digest_crc=crc32(metas, crc32(rows, salt)),
+        first_prev_crc=header.prev_crc,
+        last_crc=last_crc,
+        records_end=records_end,
+    )
+    gap = bytes(trailer - at - len(rows) - len(metas))
+    return at, [rows, metas, gap, encode_seal(seal, salt)]
+
+
 def max_record_bytes(chunk_bytes: int, align_bytes: int) -> int:
     """How many bytes of body plus twice the meta a record can have."""
     return chunk_bytes - CHUNK_HEADER_BYTES - TRAILER_BYTES - 2 * align_bytes - HEADER_BYTES - ROW.size - 8

@@ -64,13 +64,22 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """``chunk_bytes``, ``floor_chunks`` and ``align_bytes`` matter at creation only; the file keeps them."""
+    """``chunk_bytes``, ``floor_chunks`` and ``align_bytes`` matter at creation only; the file keeps them.
+
+    ``reply_reserve_bytes`` are kept for the reply of every open job; larger replies share a pool (R8).
+    ``queue_max_bytes`` bounds what waits for the disk. ``scrub_bytes_per_second`` 0: no scrub (R19).
+    ``network_fs``: use a network file system, locks and syncs or not (R14).
+    """
 
     chunk_bytes: int = 16 * MIB
     floor_chunks: int = FLOOR_MIN_CHUNKS
     align_bytes: int = SECTOR_BYTES
     max_bytes: int = 16 * GIB
     policy: Policy = field(default_factory=Policy)
+    reply_reserve_bytes: int = KIB
+    queue_max_bytes: int = 64 * MIB
+    scrub_bytes_per_second: int = MIB
+    network_fs: bool = False
 
     def __post_init__(self) -> None:
         if not CHUNK_MIN_BYTES <= self.chunk_bytes <= CHUNK_MAX_BYTES or self.chunk_bytes % SECTOR_BYTES:
@@ -82,6 +91,8 @@ class Options:
             raise ValueError(f"batches are aligned to one of {ALIGNMENTS} bytes, not {self.align_bytes}")
         if self.floor_chunks < FLOOR_MIN_CHUNKS:
             raise ValueError(f"a store has at least {FLOOR_MIN_CHUNKS} chunks, not {self.floor_chunks}")
+        if min(self.reply_reserve_bytes, self.scrub_bytes_per_second) < 0 or self.queue_max_bytes < MIB:
+            raise ValueError(f"no size is negative, and the queue has at least {MIB} bytes")
         if self.max_bytes < self.floor_chunks * self.chunk_bytes + 2 * SECTOR_BYTES:
             raise ValueError(
                 f"a store of at most {self.max_bytes} bytes has no room for"

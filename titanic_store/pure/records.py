@@ -16,6 +16,8 @@ ROW: Final = Struct("<BBHIIQQ16s")
 KEY_BYTES: Final = 16
 NO_KEY: Final = bytes(KEY_BYTES)
 MOVED: Final = 1
+LOST: Final = 2
+"""Flags: written by relocation; its body was damaged before, and is not there."""
 U32: Final = 0xFFFF_FFFF
 
 _HEAD: Final = Struct("<4sBBHIIQQ16sQQIIIII")

@@ -24,8 +24,11 @@ from titanic_store.pure.records import (
     decode_origin,
 )
 from titanic_store.pure.seams import E, Owner
-from titanic_store.pure.space import Space
+from titanic_store.pure.space import LARGE_DIVISOR, Space, Tally
 from titanic_store.pure.superblock import Superblock
+
+_CLAIM_EXTRA: Final = HEADER_BYTES + ROW.size
+assert HEADER_BYTES % 8 == 0, "the padding of a record is that of its meta and body"
 
 
 class Chain(NamedTuple):
@@ -72,14 +75,27 @@ class Recovered(Generic[E]):
     record_count: int
     torn_bytes: int
     warnings: list[str]
+    stale_seal_at: int = 0  # a trailer of the head that must not be believed any more
+    unsealed: list[tuple[ChunkHeader, Scan]] = field(
+        default_factory=list
+    )  # not the head, yet without a digest
 
 
 class Reader:
-    """Reads chunks of one store. ``salt`` is the start of its salted crcs."""
+    """Reads chunks of one store. ``salt`` is the start of its salted crcs.
 
-    def __init__(self, salt: int, align_bytes: int) -> None:
+    What an incarnation before ``since`` wrote behind ``until_seq`` is no part of the log: it was cut (R3).
+    """
+
+    def __init__(self, salt: int, align_bytes: int, since: int = 0, until_seq: int = 0) -> None:
         self.salt: Final = salt
         self.align_bytes: Final = align_bytes
+        self.since: Final = since
+        self.until_seq: Final = until_seq
+
+    def is_cut(self, incarnation: int, sequence: int) -> bool:
+        """Whether a record of this incarnation and sequence lies behind a cut."""
+        return incarnation < self.since and sequence > self.until_seq
 
     def scan(self, image: bytes, base: int, turn: int, chain: Chain) -> Scan:
         """All records of the chunk ``image`` at ``base`` that continue ``chain`` (R1)."""
@@ -116,6 +132,8 @@ class Reader:
             return "the record does not follow the one before it"
         if header.incarnation < chain.incarnation or header.epoch < chain.epoch:
             return "the record is older than the one before it"
+        if self.is_cut(header.incarnation, header.sequence):
+            return "the record lies behind a cut"
         if at + header.size > len(image):
             return "the record crosses the end of its chunk"
         body = at + HEADER_BYTES + header.meta_bytes
@@ -143,6 +161,7 @@ class Reader:
         """Whether the chunk was sealed as part of this log, not by an earlier use of turn and slot."""
         return (
             (seal.first_seq, seal.first_prev_crc) == (chain.sequence + 1, chain.crc)
+            and not self.is_cut(seal.incarnation, seal.last_seq)
             and seal.incarnation >= chain.incarnation
             and seal.epoch >= chain.epoch
         )
@@ -164,20 +183,30 @@ class Rebuild(Generic[E]):
         self.index: dict[bytes, E] = {}
         self.record_count = 0
 
-    def fold(self, rows: bytes | bytearray, metas: bytes) -> None:
-        """Fold the records of one chunk, given as the digest has them."""
+    def fold(self, rows: bytes | bytearray, metas: bytes, chunk_bytes: int = 1 << 30) -> Tally:
+        """Fold the records of one chunk, given as the digest has them; what they are charged."""
         index, new, fold = self.index, self._owner.new, self._owner.fold
-        effects, start = EFFECT_OF, 0
-        for kind, _flags, _zero, meta_bytes, _body_bytes, sequence, at, key in ROW.iter_unpack(rows):
+        effects, start, large_bytes = EFFECT_OF, 0, chunk_bytes // LARGE_DIVISOR
+        count, charge_bytes, least_bytes = 0, 0, 1 << 62
+        for kind, _flags, _zero, meta_bytes, body_bytes, sequence, at, key in ROW.iter_unpack(rows):
             meta = metas[start : start + meta_bytes]
             start += meta_bytes
             effect = effects[kind]
+            if effect is Effect.OPEN or effect is Effect.BODY or effect is Effect.STATE:
+                claim = (meta_bytes + body_bytes + 7 & ~7) + meta_bytes + _CLAIM_EXTRA
+                claim = claim if claim <= large_bytes else 2 * claim
+                count += 1
+                charge_bytes += claim
+                if claim < least_bytes:
+                    least_bytes = claim
             if effect is Effect.OPEN:
                 index[key] = entry = new(kind, key)
                 entry.request_at = at
                 fold(entry, kind, meta, sequence)
             elif effect is Effect.DROP:
-                index.pop(key, None)
+                gone = index.pop(key, None)
+                if gone is not None:
+                    fold(gone, kind, meta, sequence)
                 self._replies.pop(key, None)
             elif effect is Effect.STATE:
                 self._restore(key, at, meta)
@@ -193,6 +222,7 @@ class Rebuild(Generic[E]):
                     # its request was relocated to a place further on, or the job is closed there
                     self._replies[key] = (at, meta, sequence)
         self.record_count += len(rows) // ROW.size
+        return Tally(count, charge_bytes, least_bytes)
 
     def _restore(self, key: bytes, at: int, meta: bytes) -> None:
         """A JOB: everything before it about this key is in it, except a reply that was not relocated."""

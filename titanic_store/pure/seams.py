@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
+import msgspec
+
 
 class Entry(Protocol):
     """One live key in memory. The store writes both positions (0: no such record) and nothing else."""
@@ -23,7 +25,7 @@ class Owner(Protocol[E]):
 
     At open the store calls :meth:`new` for every record that opens an entry and :meth:`fold` for every
     record of an entry that is (still) there, in the order of the log. A JOB is folded as the record it
-    replaces, then as JOB with what :meth:`snapshot` gave.
+    replaces, then as JOB with what :meth:`snapshot` gave; a CLOSE just before the entry goes.
     """
 
     def new(self, kind: int, key: bytes) -> E:
@@ -37,6 +39,18 @@ class Owner(Protocol[E]):
     def snapshot(self, entry: E) -> bytes:
         """The state of ``entry`` in place of all notes about it so far."""
         ...
+
+
+class Foreign(msgspec.Struct, gc=False):
+    """A record without its place in a file: what one node of a pair sends to the other (P2)."""
+
+    kind: int
+    flags: int
+    sequence: int
+    epoch: int
+    key: bytes
+    meta: bytes
+    body: Sequence[bytes]
 
 
 class Storage(Protocol):
@@ -60,6 +74,14 @@ class Storage(Protocol):
 
     def allocate(self, size: int) -> None:
         """The file has at least ``size`` bytes, with room on the disk for each; OSError ENOSPC if not."""
+        ...
+
+    def write_zeros(self, offset: int, size: int) -> None:
+        """These bytes are zeros, durably. Called by another thread than the rest.
+
+        Goes through a descriptor of its own: the kernel tells each descriptor once of an error, and that
+        of a record must reach :meth:`sync`.
+        """
         ...
 
     def truncate(self, size: int) -> None:

@@ -3,9 +3,29 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Final
+from typing import Final, NamedTuple
 
 from titanic_store.pure.superblock import BASE_BYTES
+
+LARGE_DIVISOR: Final = 16
+"""A record larger than this part of a chunk is charged twice: it may leave as much empty before itself."""
+
+SPARE_CHUNKS: Final = 2
+"""Chunks that requests leave free: one for notes, replies and closes, one for relocation (R7, R8)."""
+
+AHEAD_CHUNKS: Final = 2
+"""So many more should be free: otherwise records are relocated, or the file grows (R9)."""
+
+POOL_DIVISOR: Final = 8
+"""This part of the store is for replies larger than what was kept for them."""
+
+
+class Tally(NamedTuple):
+    """The records of one chunk that could be alive: how many, what they are charged, the smallest charge."""
+
+    record_count: int = 0
+    charge_bytes: int = 0
+    least_bytes: int = 0
 
 
 class Space:
@@ -13,14 +33,23 @@ class Space:
 
     A slot is free only when :meth:`reclaim` found it so; it does when no entry points into the *oldest*
     chunk. A CLOSE outlives what it closes because slots become free from the tail only.
+
+    ``live_bytes`` is an upper bound of what live records are charged. No index entry remembers its size, so a
+    release takes off the smallest charge in its slot, and the last one in a slot everything (refused: a
+    size per entry, 32 bytes each; reading the header at every close, 2 µs each).
     """
 
     def __init__(self, chunk_bytes: int, chunk_count: int) -> None:
         self.chunk_bytes: Final = chunk_bytes
         self.alive_counts = [0] * chunk_count
+        self.alive_bytes = [0] * chunk_count
+        self._least_bytes = [0] * chunk_count
+        self.live_bytes = 0
         self.order: deque[int] = deque()
         self.free: deque[int] = deque()
+        self.leftover_count = 0  # so many of the first free slots hold turns that come again (see take)
         self.tail_turn = 1
+        self.pinned_turn = 0  # 0: nothing; else no chunk from here on becomes free: a backup reads them
 
     @property
     def head_turn(self) -> int:
@@ -40,33 +69,98 @@ class Space:
         """Which slot a record at ``at`` is in."""
         return (at - BASE_BYTES) // self.chunk_bytes
 
-    def retain(self, at: int) -> None:
+    def turn_of(self, slot: int) -> int | None:
+        """The turn of the chunk in ``slot``; None if the slot is free."""
+        return self.tail_turn + self.order.index(slot) if slot in self.order else None
+
+    def load(self, slot: int, alive_count: int, tally: Tally) -> None:
+        """At open: so many of the records that :class:`Tally` counted in ``slot`` are alive."""
+        dead_count = tally.record_count - alive_count
+        self.alive_counts[slot] = alive_count
+        self.alive_bytes[slot] = alive_count and tally.charge_bytes - dead_count * tally.least_bytes
+        self._least_bytes[slot] = tally.least_bytes
+        self.live_bytes += self.alive_bytes[slot]
+
+    def retain(self, at: int, charge_bytes: int) -> None:
         """An entry points to the record at ``at``."""
-        self.alive_counts[(at - BASE_BYTES) // self.chunk_bytes] += 1
+        slot = (at - BASE_BYTES) // self.chunk_bytes
+        self.alive_counts[slot] += 1
+        self.alive_bytes[slot] += charge_bytes
+        self.live_bytes += charge_bytes
+        least = self._least_bytes
+        if not least[slot] or charge_bytes < least[slot]:
+            least[slot] = charge_bytes
 
     def release(self, at: int) -> None:
         """An entry no longer points to ``at``, and what says so is durable (R6). 0 is no record."""
         if at:
             slot = (at - BASE_BYTES) // self.chunk_bytes
-            assert self.alive_counts[slot] > 0, "released more often than retained"
-            self.alive_counts[slot] -= 1
+            counts = self.alive_counts
+            assert counts[slot] > 0, "released more often than retained"
+            counts[slot] -= 1
+            off_bytes = self._least_bytes[slot] if counts[slot] else self.alive_bytes[slot]
+            self.alive_bytes[slot] -= off_bytes
+            self.live_bytes -= off_bytes
 
     def reclaim(self) -> int:
         """Free dead chunks from the tail on, never the head; how many. ``tail_turn`` moves up."""
         count = 0
-        while len(self.order) > 1 and not self.alive_counts[self.order[0]]:
+        while len(self.order) > 1 and not self.alive_counts[self.order[0]] and not self._pinned():
             self.free.append(self.order.popleft())
             self.tail_turn += 1
             count += 1
         return count
 
-    def take(self) -> int:
-        """The slot that has been free for the longest time becomes the head."""
-        slot = self.free.popleft()
+    def _pinned(self) -> bool:
+        return 0 < self.pinned_turn <= self.tail_turn
+
+    def take(self, *, lowest: bool = False) -> int:
+        """A free slot becomes the head: the one that has been free for the longest time, or the ``lowest``.
+
+        What an earlier history left in a slot is overwritten by the same turn: two chunks with one turn
+        would be damage.
+        """
+        if self.leftover_count:
+            self.leftover_count -= 1
+            slot = self.free.popleft()
+        elif lowest:
+            slot = min(self.free)
+            self.free.remove(slot)
+        else:
+            slot = self.free.popleft()
         self.order.append(slot)
+        self._least_bytes[slot] = 0
         return slot
 
     def grow(self) -> None:
         """One more slot exists, and is free."""
         self.free.append(len(self.alive_counts))
-        self.alive_counts.append(0)
+        for column in (self.alive_counts, self.alive_bytes, self._least_bytes):
+            column.append(0)
+
+    def shrink(self, floor_chunks: int) -> int:
+        """Give up free slots at the end of the file, down to the floor; how many."""
+        count, free = 0, set(self.free)
+        if self.leftover_count:
+            return 0
+        while self.chunk_count > floor_chunks and self.chunk_count - 1 in free:
+            self.free.remove(self.chunk_count - 1)
+            for column in (self.alive_counts, self.alive_bytes, self._least_bytes):
+                column.pop()
+            count += 1
+        return count
+
+
+def charge(claim_bytes: int, chunk_bytes: int) -> int:
+    """What a record that claims so many bytes is charged: twice, if it is large against its chunk."""
+    return claim_bytes if claim_bytes * LARGE_DIVISOR <= chunk_bytes else 2 * claim_bytes
+
+
+def capacity_bytes(chunk_count: int, usable_bytes: int) -> int:
+    """What live records may be charged in all, for new jobs to be accepted (R8).
+
+    Without the spare chunks, the pool for large replies, and what small records leave empty at the end of
+    each chunk.
+    """
+    chunks_bytes = max(0, chunk_count - SPARE_CHUNKS) * usable_bytes
+    return chunks_bytes * (LARGE_DIVISOR - 1) // LARGE_DIVISOR * (POOL_DIVISOR - 1) // POOL_DIVISOR

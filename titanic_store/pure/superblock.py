@@ -13,6 +13,7 @@ from zlib import crc32
 import msgspec
 
 from titanic_store.errors import DamagedStoreError, NotAStoreError, UnknownVersionError
+from titanic_store.pure.decisions import STARTS, Half, Start
 from titanic_store.pure.options import ALIGNMENTS, CHUNK_MAX_BYTES, CHUNK_MIN_BYTES, SECTOR_BYTES
 
 VERSION: Final = 1
@@ -22,10 +23,10 @@ BASE_BYTES: Final = 2 * SUPERBLOCK_BYTES
 """Where slot 0 begins."""
 
 _PREFIX: Final = Struct("<8sII")
-_FIELDS: Final = Struct("<Q16s32s32sIIIIQIIQQQQII16sQ")
+_FIELDS: Final = Struct("<Q16s32s32sIIIIQIIQQQQII16sQQ")
 _CRC_AT: Final = SUPERBLOCK_BYTES - 4
 _ZEROS: Final = bytes(_CRC_AT - _PREFIX.size - _FIELDS.size)
-assert _PREFIX.size + _FIELDS.size == 200, "as drawn"
+assert _PREFIX.size + _FIELDS.size == 208, "as drawn"
 
 
 class Flag(IntFlag):
@@ -36,6 +37,7 @@ class Flag(IntFlag):
     PEER_OUTDATED = 4  # P4: acknowledges alone
     LAST_ACTIVE = 8  # P5
     PAIR_NEW = 16  # P5: the pair has never served
+    UNSHARED = 32  # P7: what is behind ``peer_seq`` may have been acknowledged by this node alone
 
 
 class Superblock(msgspec.Struct, frozen=True):
@@ -59,6 +61,7 @@ class Superblock(msgspec.Struct, frozen=True):
     role: int = 0
     peer_uuid: bytes = bytes(16)
     peer_seq: int = 0
+    tail_seq: int = 0
 
     @property
     def offset(self) -> int:
@@ -95,6 +98,7 @@ def encode_superblock(block: Superblock) -> bytes:
             0,
             block.peer_uuid,
             block.peer_seq,
+            block.tail_seq,
         )
         + _ZEROS
     )
@@ -120,16 +124,18 @@ def decode_superblock(raw: bytes) -> Superblock | None:
 
 
 def newest_superblock(raw: bytes, path: str) -> Superblock:
-    """The newest valid superblock in the first 8192 bytes of a file.
+    """The newest valid superblock in the first 8192 bytes of a file, as the table of decisions has it.
 
     Raises NotAStoreError (never was one), UnknownVersionError, DamagedStoreError (was one).
     """
     halves = (raw[:SUPERBLOCK_BYTES], raw[SUPERBLOCK_BYTES:BASE_BYTES])
-    found = [block for half in halves if (block := decode_superblock(half)) is not None]
-    if not found:
-        if any(half.startswith(MAGIC) for half in halves):
-            raise DamagedStoreError(0, "neither superblock passes its checksum")
+    start = STARTS[judge_half(halves[0]), judge_half(halves[1])]
+    if start is Start.NOT_OURS:
         raise NotAStoreError(path)
+    if start is Start.DAMAGED:
+        raise DamagedStoreError(0, "neither superblock passes its checksum")
+    # decoding says which other version, if one half is of another
+    found = [block for half in halves if (block := decode_superblock(half)) is not None]
     newest = max(found, key=lambda block: block.generation)
     if (
         not CHUNK_MIN_BYTES <= newest.chunk_bytes <= CHUNK_MAX_BYTES
@@ -139,3 +145,13 @@ def newest_superblock(raw: bytes, path: str) -> Superblock:
     ):
         raise DamagedStoreError(newest.offset, "the superblock contradicts itself")
     return newest
+
+
+def judge_half(raw: bytes) -> Half:
+    """What one superblock is."""
+    try:
+        if decode_superblock(raw) is not None:
+            return Half.VALID
+    except UnknownVersionError:
+        return Half.OTHER
+    return Half.BROKEN if raw.startswith(MAGIC) else Half.BLANK

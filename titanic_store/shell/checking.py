@@ -18,6 +18,7 @@ from titanic_store.pure.seams import Storage
 from titanic_store.pure.superblock import SUPERBLOCK_BYTES, Flag, decode_superblock
 from titanic_store.shell.file import open_file
 from titanic_store.shell.opening import Recovery
+from titanic_store.shell.resting import Census, Placeholder
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,29 +57,6 @@ def _plain(value: object) -> str:
     return str(value)
 
 
-class _Placeholder:
-    """An index entry of a check."""
-
-    __slots__ = ("key", "kind", "reply_at", "request_at")
-
-    def __init__(self, kind: int, key: bytes) -> None:
-        self.kind, self.key = kind, key
-        self.request_at = self.reply_at = 0
-
-
-class _Census:
-    """The owner of a check: it needs no metas."""
-
-    def new(self, kind: int, key: bytes) -> _Placeholder:
-        return _Placeholder(kind, key)
-
-    def fold(self, entry: _Placeholder, kind: int, meta: bytes, origin_seq: int) -> None:
-        pass
-
-    def snapshot(self, entry: _Placeholder) -> bytes:
-        return b""
-
-
 class _Check:
     """One check of one file."""
 
@@ -92,12 +70,12 @@ class _Check:
         """Fill the report."""
         self._superblocks()
         try:
-            found = Recovery(self._storage, _Census(), self._report.path).run()
+            found = Recovery(self._storage, Census(), self._report.path).run()
         except DamagedStoreError as error:
             self._problem(error.offset, error.reason)
             return
         block, space = found.superblock, found.space
-        reader = Reader(crc32(block.salt), block.align_bytes)
+        reader = Reader(crc32(block.salt), block.align_bytes, block.incarnation, block.durable_seq)
         chain = Chain(found.chunks[0].header.first_seq - 1, found.chunks[0].header.prev_crc)
         for number, chunk in enumerate(found.chunks):
             chain = self._chunk(reader, space.offset_of(chunk.slot), chunk, chain, found)
@@ -116,7 +94,7 @@ class _Check:
                 self._problem(offset, "a superblock fails its checksum")
 
     def _chunk(
-        self, reader: Reader, base: int, chunk: Chunk, chain: Chain, found: Recovered[_Placeholder]
+        self, reader: Reader, base: int, chunk: Chunk, chain: Chain, found: Recovered[Placeholder]
     ) -> Chain:
         """Read one chunk record by record and compare it with its digest; where the next one begins."""
         size, turn = found.superblock.chunk_bytes, chunk.header.turn
@@ -142,7 +120,7 @@ class _Check:
             self._problem(seal.digest_offset, f"the digest of turn {turn} does not agree with its records")
         return Chain(seal.last_seq, seal.last_crc, seal.incarnation, seal.epoch)
 
-    def _facts(self, found: Recovered[_Placeholder]) -> None:
+    def _facts(self, found: Recovered[Placeholder]) -> None:
         block, space = found.superblock, found.space
         live: Counter[str] = Counter(Kind(entry.kind).name.lower() for entry in found.index.values())
         self._report.facts.update(
@@ -170,10 +148,15 @@ def check(path: Path, progress: Callable[[int, int], None] | None = None) -> Rep
     Raises StoreMissingError, StoreInUseError, StoreUnwritableError, NotAStoreError, UnknownVersionError;
     damage is in the report. ``progress`` is called with (chunks read, chunks to read).
     """
-    report = Report(str(path))
     storage = open_file(path, read_only=True)
     try:
-        _Check(storage, report).run(progress)
-        return report
+        return check_storage(storage, str(path), progress)
     finally:
         storage.close()
+
+
+def check_storage(storage: Storage, path: str, progress: Callable[[int, int], None] | None = None) -> Report:
+    """:func:`check` of an open file; ``path`` is its name in the report."""
+    report = Report(path)
+    _Check(storage, report).run(progress)
+    return report

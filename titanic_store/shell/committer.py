@@ -6,7 +6,6 @@ swaps it for an empty one. Nothing else is shared but a few numbers, each writte
 
 from __future__ import annotations
 
-import errno
 import os
 import threading
 from collections import deque
@@ -16,15 +15,20 @@ from typing import Any, Final
 from weakref import WeakSet
 
 from titanic_store.errors import StoreFailedError
-from titanic_store.pure.options import MIB, SECTOR_BYTES, Policy, Sync
+from titanic_store.pure.options import SECTOR_BYTES, Policy, Sync
 from titanic_store.pure.seams import Storage
+from titanic_store.shell.growing import Grower
 
 LAZY_MS: Final = 25
 """How long a record that nobody waits for may stay in memory."""
 
-_ZEROS: Final = bytes(MIB)
+IDLE_SECONDS: Final = 1.0
+"""After so long without a record the owner is called, to mark what is durable and to tidy up (R5)."""
+
+FAILURE_POLL_SECONDS: Final = 0.05
+"""How often somebody who waits for a flush looks whether the store has failed."""
+
 _SECTOR: Final = bytes(SECTOR_BYTES)
-_NO_SPACE: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 
 class Run:
@@ -40,7 +44,9 @@ class Run:
 class Batch:
     """Runs and barriers in the order in which they reach the disk, and who waits for them."""
 
-    __slots__ = ("drops", "freed", "grow", "last_seq", "run", "steps", "tokens", "waiting")
+    __slots__ = (
+        "drops", "flushed", "freed", "last_seq", "run", "steps", "tokens", "touched", "truncate", "waiting",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.steps: list[Run | None] = []
@@ -48,9 +54,16 @@ class Batch:
         self.tokens: list[object] = []
         self.drops: list[Any] = []  # entries closed by this batch
         self.freed: list[int] = []  # positions replaced by this batch
+        self.touched: set[bytes] = set()  # keys of entries with a record here that did not open them
         self.last_seq = 0
         self.waiting = False
-        self.grow: tuple[int, int] | None = None  # first: fill the file with zeros from, to
+        self.truncate = 0  # last: the file shall have so many bytes
+        self.flushed: threading.Event | None = None  # set when all of this is synced, whatever the policy
+
+    @property
+    def queued_bytes(self) -> int:
+        """How much of this lies in memory."""
+        return sum(step.end - step.offset for step in self.steps if step is not None)
 
     def begin(self, offset: int) -> Run:
         """A run that records may be added to."""
@@ -103,19 +116,25 @@ class Committer:
         self.durable_seq = durable_seq
         self.batch_count = 0
         self.sync_count = 0
-        self.grown_bytes = 0  # length of the file after the last growth that worked
-        self.growth_tried = threading.Event()
+        self.idle = False  # a second has passed since the last record, and nobody has looked yet (R5)
+        self.grower = Grower(storage, self.fail, self._say, thread=thread)
         self._stopping = False
         self._signalled = False
         self._wake = threading.Lock()
         self._wake.acquire()
         self._lazy_deadline: float | None = None
         self._sync_deadline: float | None = None
+        self._idle_deadline: float | None = None
         self._thread: threading.Thread | None = None
         if thread:
             self._thread = threading.Thread(target=self._run, name="titanic-store-commit", daemon=True)
             self._thread.start()
         _alive.add(self)
+
+    @property
+    def threaded(self) -> bool:
+        """Whether a thread commits, and not the caller."""
+        return self._thread is not None
 
     def wake(self) -> None:
         """There is something in the open batch. Cheap if the thread already knows."""
@@ -123,8 +142,23 @@ class Committer:
             self._signalled = True
             self._wake.release()
 
+    def flush(self) -> None:
+        """Everything appended is written and synced; StoreFailedError if that did not work."""
+        flushed = threading.Event()
+        with self.mutex:
+            self.batch.flushed = flushed
+        if self._thread is None:
+            self._guarded_turn()
+        elif self.failure is None:
+            self.wake()
+            while not flushed.wait(FAILURE_POLL_SECONDS) and self.failure is None:
+                pass
+        if self.failure is not None:
+            raise self.failure
+
     def stop(self) -> None:
-        """Everything appended is written and synced, and the thread is gone; or ``failure`` is set."""
+        """Everything appended is written and synced, and the threads are gone; or ``failure`` is set."""
+        self.grower.stop()
         self._stopping = True
         if self._thread is None:
             self._guarded_turn()
@@ -139,24 +173,41 @@ class Committer:
         self.wake()
         if self._thread is not None:
             self._thread.join()
+        self.grower.stop()
 
-    def wait_growth(self, limit_seconds: float) -> None:
-        """Growth was tried; StoreFailedError if the store stopped, or if nothing moves any more."""
-        if self._thread is None:
-            self.turn(force=True)
-        elif not self.growth_tried.wait(limit_seconds):
-            raise StoreFailedError(f"the file did not grow within {limit_seconds:.0f} s")
-        if self.failure is not None:
-            raise self.failure
+    @property
+    def queued_bytes(self) -> int:
+        """What was appended and is not written yet, in memory."""
+        with self.mutex:
+            writing = self.writing
+            return self.batch.queued_bytes + (writing.queued_bytes if writing is not None else 0)
 
     @property
     def reusable_seq(self) -> int:
         """Space freed by records up to here may be used again (R6); `never` trusts what is written."""
         return self.written_seq if self._policy.sync is Sync.NEVER else self.durable_seq
 
+    def in_flight(self, key: bytes) -> bool:
+        """Whether a record about the entry of ``key`` is on its way, or its completion not taken yet."""
+        with self.mutex:
+            writing = self.writing
+            if key in self.batch.touched or (writing is not None and key in writing.touched):
+                return True
+        return any(key in batch.touched for batch in self.done)
+
+    def closing(self) -> set[bytes]:
+        """Keys whose close was appended but not handed back."""
+        with self.mutex:
+            batches = [self.batch, *self.done]
+            if self.writing is not None:
+                batches.append(self.writing)
+            return {entry.key for batch in batches for entry in batch.drops}
+
     def _run(self) -> None:
         while self.failure is None and self._guarded_turn() and not (self._stopping and not self.batch.steps):
-            deadlines = [at for at in (self._lazy_deadline, self._sync_deadline) if at is not None]
+            deadlines = [
+                at for at in (self._lazy_deadline, self._sync_deadline, self._idle_deadline) if at is not None
+            ]
             if not deadlines:
                 self._wake.acquire()
                 self._signalled = False
@@ -168,22 +219,24 @@ class Committer:
         try:
             self.turn()
         except BaseException as error:
-            self._fail(error)
+            self.fail(error)
             return False
         return True
 
-    def _fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
         """Keep the first failure; wake whoever waits (R11)."""
         if self.failure is None:
-            self.failure = StoreFailedError(f"the store stopped: {error}")
-            self.failure.__cause__ = error
-        self.growth_tried.set()
+            failure = StoreFailedError(f"the store stopped: {error}")
+            failure.__cause__ = error
+            self.failure = failure
+        self.grower.tried.set()
         self._notify()
 
     def turn(self, *, force: bool = False) -> None:
         """Commit what waits, or what nobody waits for once it is old enough; sync when that is due."""
+        self.grower.run_pending()
         batch, now = self.batch, monotonic()
-        if batch.waiting or batch.grow or force or self._stopping:
+        if batch.waiting or batch.flushed is not None or force or self._stopping:
             self._commit()
         elif batch.steps:
             if self._lazy_deadline is None:
@@ -192,6 +245,10 @@ class Committer:
                 self._commit()
         if self._sync_deadline is not None and (self._sync_deadline <= now or self._stopping):
             self._sync()
+        if self._idle_deadline is not None and self._idle_deadline <= now:
+            self._idle_deadline = None
+            self.idle = True
+            self._say()
 
     def _commit(self) -> None:
         """Write the open batch, sync as the policy says, hand it back."""
@@ -199,25 +256,35 @@ class Committer:
             batch = self.writing = self.batch
             self.batch = Batch()
         self._lazy_deadline = None
-        if batch.grow:
-            self._grow(*batch.grow)
         for step in batch.steps:
             if step is not None:
                 # whole sectors: the kernel need not read the rest of a page before it can change a part
                 step.parts.append(_SECTOR[: -step.end % self._align_bytes])
                 self._storage.write_at(step.offset, step.parts)
-            elif self._policy.sync is not Sync.NEVER:
+            else:  # with `never` too: a page turns seldom, and superblocks must not tear together
                 self._storage.sync()
                 self.sync_count += 1
         self.written_seq = max(self.written_seq, batch.last_seq)
-        if batch.steps:
+        if batch.last_seq:
+            self._idle_deadline = monotonic() + IDLE_SECONDS
             if self._policy.sync is Sync.ALWAYS:
                 self._sync()
             elif self._policy.sync is Sync.INTERVAL and self._sync_deadline is None:
                 self._sync_deadline = monotonic() + self._policy.interval_ms / 1000
+        if batch.truncate:
+            self._storage.truncate(batch.truncate)
+            batch.truncate = 0
+        if batch.flushed is not None:
+            self._sync()
         self.writing = None
         self.batch_count += 1
         self.done.append(batch)
+        if batch.flushed is not None:
+            batch.flushed.set()
+        self._say()
+
+    def _say(self) -> None:
+        """The owner is called back, once until it looks."""
         if not self.notified:
             self.notified = True
             self._notify()
@@ -229,19 +296,6 @@ class Committer:
         self._storage.sync()
         self.sync_count += 1
         self.durable_seq = covered
-
-    def _grow(self, start: int, size: int) -> None:
-        """Allocate, write zeros, sync (R9). Lack of space is survived."""
-        try:
-            self._storage.allocate(size)
-            for offset in range(start, size, MIB):
-                self._storage.write_at(offset, (memoryview(_ZEROS)[: size - offset],))
-            self._storage.sync()
-            self.grown_bytes = size
-        except OSError as error:
-            if error.errno not in _NO_SPACE:
-                raise
-        self.growth_tried.set()
 
 
 _alive: WeakSet[Committer] = WeakSet()

@@ -171,6 +171,18 @@ class FaultyStorage:
         disk.cache.extend(bytes(max(0, size - len(disk.cache))))
         disk.durable.extend(bytes(max(0, size - len(disk.durable))))
 
+    def write_zeros(self, offset: int, size: int) -> None:
+        """These bytes are zeros, durably; what else was written stays unsynced."""
+        disk = self._disk
+        if len(disk.calls) == disk.cut_at:
+            self._store(offset, bytes(size))
+        disk.enter("write_zeros")
+        if offset + size > max(disk.capacity_bytes, len(disk.cache)):
+            raise OSError(errno.ENOSPC, "the disk is full")
+        for image in (disk.cache, disk.durable):
+            image.extend(bytes(max(0, offset + size - len(image))))
+            image[offset : offset + size] = bytes(size)
+
     def truncate(self, size: int) -> None:
         """The file has exactly ``size`` bytes."""
         disk = self._disk

@@ -7,11 +7,40 @@ import fcntl
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
-from titanic_store.errors import StoreInUseError, StoreMissingError, StoreUnwritableError
+from titanic_store.errors import (
+    NetworkFileSystemError,
+    StoreInUseError,
+    StoreMissingError,
+    StoreUnwritableError,
+)
+
+NETWORK_KINDS: Final = frozenset(
+    (
+        *(
+            "9p",
+            "afs",
+            "ceph",
+            "cifs",
+            "coda",
+            "davfs",
+            "gfs2",
+            "glusterfs",
+            "lustre",
+            "ncpfs",
+            "nfs",
+            "nfs4",
+        ),
+        *("ocfs2", "smb3", "smbfs", "vboxsf", "virtiofs"),
+        *("fuse.cephfs", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs"),
+    )
+)
+"""Where a lock may not exclude, or a sync may not reach a disk."""
 
 _JOIN_MAX_BYTES = 1 << 20
 _IOV_MAX = 1024
+_ZEROS = memoryview(bytes(_JOIN_MAX_BYTES))
 
 
 class FileStorage:
@@ -19,6 +48,7 @@ class FileStorage:
 
     def __init__(self, fd: int, path: Path) -> None:
         self._fd = fd
+        self._zeros_fd = -1
         self.path = path
 
     def size(self) -> int:
@@ -68,6 +98,18 @@ class FileStorage:
         """The file has at least ``size`` bytes, with room on the disk for each."""
         os.posix_fallocate(self._fd, 0, size)
 
+    def write_zeros(self, offset: int, size: int) -> None:
+        """These bytes are zeros, durably."""
+        if self._zeros_fd < 0:
+            # a second open file: it has its own memory of errors, and its syncs wait for its own range only
+            self._zeros_fd = os.open(f"/proc/self/fd/{self._fd}", os.O_RDWR | os.O_CLOEXEC | os.O_DSYNC)
+        written = 0
+        while written < size:
+            count = os.pwrite(self._zeros_fd, _ZEROS[: size - written], offset + written)
+            if not count:
+                raise OSError(errno.EIO, "the file takes no more bytes")
+            written += count
+
     def truncate(self, size: int) -> None:
         """The file has exactly ``size`` bytes."""
         os.ftruncate(self._fd, size)
@@ -89,9 +131,11 @@ class FileStorage:
 
     def close(self) -> None:
         """Give up the file and its lock. May be called again."""
-        if self._fd >= 0:
-            fd, self._fd = self._fd, -1
-            os.close(fd)
+        fds = (self._fd, self._zeros_fd)
+        self._fd = self._zeros_fd = -1
+        for fd in fds:
+            if fd >= 0:
+                os.close(fd)
 
 
 def open_file(path: Path, *, create: bool = False, read_only: bool = False) -> FileStorage:
@@ -124,3 +168,30 @@ def open_file(path: Path, *, create: bool = False, read_only: bool = False) -> F
         os.close(fd)
         raise
     return FileStorage(fd, path)
+
+
+def refuse_network_fs(path: Path) -> None:
+    """Raises NetworkFileSystemError if ``path`` is, or would be, on a network file system (R14).
+
+    Looked up in ``/proc/self/mountinfo``: the mount with the longest path that is a parent. Where that file
+    does not exist nothing is refused.
+    """
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return
+    kind = file_system_of(path.resolve(), mounts)
+    if kind in NETWORK_KINDS:
+        raise NetworkFileSystemError(str(path), kind)
+
+
+def file_system_of(path: Path, mounts: str) -> str:
+    """The type of the file system at the absolute ``path``, by the text of a mountinfo file (proc(5))."""
+    found, found_parts = "", -1
+    for line in mounts.splitlines():
+        fields, _, rest = line.partition(" - ")
+        point = Path(fields.split()[4].encode().decode("unicode_escape"))
+        # a later mount on the same point hides the earlier one
+        if path.is_relative_to(point) and len(point.parts) >= found_parts:
+            found, found_parts = rest.split()[0], len(point.parts)
+    return found

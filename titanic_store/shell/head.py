@@ -6,44 +6,51 @@ Belongs to the thread that appends; what must reach the disk goes into the commi
 from __future__ import annotations
 
 import time
+from collections import deque
+from collections.abc import Callable
 from typing import Any, Final
 from zlib import crc32
 
 import msgspec
 
-from titanic_store.errors import RecordTooLargeError, RingFullError
+from titanic_store.errors import RecordTooLargeError, RingBusyError, RingFullError
 from titanic_store.pure.chunks import (
     CHUNK_HEADER_BYTES,
     TRAILER_BYTES,
     ChunkHeader,
-    Seal,
     align_up,
     encode_chunk_header,
-    encode_seal,
+    encode_digest,
     max_record_bytes,
 )
+from titanic_store.pure.layout import Layout
 from titanic_store.pure.options import Options, Sync
 from titanic_store.pure.records import HEADER_BYTES, ROW, U32
 from titanic_store.pure.recovery import Recovered
 from titanic_store.pure.seams import E
+from titanic_store.pure.space import AHEAD_CHUNKS, LARGE_DIVISOR, SPARE_CHUNKS, capacity_bytes, charge
 from titanic_store.pure.superblock import BASE_BYTES, Superblock, encode_superblock
 from titanic_store.shell.committer import Batch, Committer
 
-RESERVE_CHUNKS: Final = 1
-"""Chunks that requests leave free for the notes, replies and closes of what is accepted already (R8)."""
+ENDING_BYTES: Final = 512
+"""Kept for every open entry: its dispatch, its close, and what a relocation adds to it (R8)."""
 
-AHEAD_CHUNKS: Final = 2
-"""The file grows in the background as soon as fewer chunks than this are free (R9)."""
+MOVED_BYTES: Final = 64
+"""What a record can grow by when it is first relocated; twice in the digest included."""
 
 _GROWTH_LIMIT_SECONDS: Final = 60.0
-assert AHEAD_CHUNKS > RESERVE_CHUNKS, "growth begins before anybody is refused"
+_CALM_SECONDS: Final = 0.25
+_QUEUE_RETRY_MS: Final = 50
+_SPACE_RETRY_MS: Final = 250
+_FULL_RETRY_MS: Final = 5_000
 
 
 class Head:
     """Position and bookkeeping of the chunk that is being written.
 
     ``seq`` and ``crc`` are those of the last record appended; ``limit`` is where records must end so that
-    the digest, ``rows`` and ``metas``, still fits behind them.
+    the digest, ``rows`` and ``metas``, still fits behind them. ``room_bytes`` is what may be accepted before
+    :meth:`make_room` must look again.
     """
 
     def __init__(self, options: Options, recovered: Recovered[E]) -> None:
@@ -55,14 +62,29 @@ class Head:
             max_record_bytes(self.block.chunk_bytes, self.align) + HEADER_BYTES + ROW.size + 8
         )
         self.max_chunks: Final = (options.max_bytes - BASE_BYTES) // self.block.chunk_bytes
+        self.capacity_bytes: Final = capacity_bytes(self.max_chunks, self.max_claim)
+        self.entry_bytes: Final = ENDING_BYTES + options.reply_reserve_bytes
+        self.large_bytes: Final = self.block.chunk_bytes // LARGE_DIVISOR
+        self._queue_max_bytes: Final = options.queue_max_bytes
         self.seq, self.crc = recovered.chain.sequence, recovered.chain.crc
         self.epoch = max(self.block.epoch, recovered.chain.epoch)
-        self.incarnation: Final = max(self.block.incarnation, recovered.chain.incarnation) + 1
+        self.incarnation = max(self.block.incarnation, recovered.chain.incarnation) + 1
         self.rows, self.metas = recovered.rows, recovered.metas
         self.end = recovered.head_end
+        self.room_bytes = -1
+        self.grown_count = self.shrunk_count = 0
+        self.max_bytes: Final = options.max_bytes
+        self.entry_count: Callable[[], int] = int
+        self.reply_count = 0  # entries with a reply: nothing is kept for another
+        self.pressed_turn = 0  # relocate at least up to here: somebody was refused
+        self.win_back: Callable[[], bool] = bool
         self._synced: Final = options.policy.sync is not Sync.NEVER
         self._growing = False
+        self._shrinking: Batch | None = None
+        self._calm_until = 0.0
         self._open(recovered.head.slot, recovered.head.header)
+        self.settled_turn = self.chunk.turn  # chunks before it are sealed, durably
+        self._turned: deque[tuple[int, int]] = deque()  # first sequence and turn of chunks since then
 
     def _open(self, slot: int, header: ChunkHeader) -> None:
         """Records go into ``slot`` from now on."""
@@ -78,64 +100,194 @@ class Head:
 
     @property
     def free_bytes(self) -> int:
-        """What fits before the file must grow or jobs be closed."""
+        """What fits into the file as it is."""
         return max(0, self.limit - self.end) + len(self.space.free) * self.max_claim
+
+    def layout(self) -> Layout:
+        """The ring as it lies in the file once everything appended so far is durable."""
+        block = msgspec.structs.replace(
+            self.block,
+            generation=self.block.generation + 1,
+            incarnation=self.incarnation,
+            epoch=self.epoch,
+            tail_turn=self.space.tail_turn,
+            durable_seq=self.seq,
+        )
+        return Layout(
+            block, tuple(self.space.order), tuple(self.space.alive_counts), align_up(self.end, self.align)
+        )
+
+    @property
+    def reserved_bytes(self) -> int:
+        """What is kept for the dispatch, reply and close of everything accepted (R8)."""
+        count = self.entry_count()
+        return count * self.entry_bytes - self.reply_count * (self.entry_bytes - ENDING_BYTES)
+
+    @property
+    def spare_chunks(self) -> int:
+        """Chunks that requests leave free: for endings, for relocation, and for what it adds."""
+        return SPARE_CHUNKS + self.entry_count() * MOVED_BYTES // self.max_claim
+
+    @property
+    def crowded(self) -> bool:
+        """Fewer free chunks than there should be: space must be won back, or the file grow."""
+        return len(self.space.free) < self.spare_chunks + self._ahead_chunks
+
+    @property
+    def _ahead_chunks(self) -> int:
+        return min(AHEAD_CHUNKS, self.space.chunk_count // 4)
+
+    @property
+    def dense(self) -> bool:
+        """More than half of what is used is alive: relocation would cost more than it brings."""
+        return 2 * self.space.live_bytes > len(self.space.order) * self.max_claim
+
+    @property
+    def solid(self) -> bool:
+        """Hardly anything is dead: relocation would bring nothing."""
+        return 8 * self.space.live_bytes > 7 * len(self.space.order) * self.max_claim
 
     def next_superblock(self, **changes: Any) -> tuple[int, bytes]:
         """Offset and bytes of the next generation; wall time never runs backwards in the file (R16)."""
+        if self.block.tail_turn != self.space.tail_turn:
+            changes.setdefault("tail_seq", changes["durable_seq"])
         self.block = msgspec.structs.replace(
             self.block,
             generation=self.block.generation + 1,
             written_ms=max(self.block.written_ms, time.time_ns() // 1_000_000),
             incarnation=self.incarnation,
-            epoch=self.epoch,
+            epoch=max(self.block.epoch, self.epoch),  # an epoch claimed is never forgotten (P1)
+            tail_turn=self.space.tail_turn,
             **changes,
         )
         return self.block.offset, encode_superblock(self.block)
 
-    def make_room(self, claim: int, *, opens: bool) -> None:
+    def make_room(self, claim: int, *, opens: bool = False, moved: bool = False) -> None:
         """A record that claims so many bytes fits afterwards; RingFullError, RecordTooLargeError.
 
-        Kinds that open leave ``RESERVE_CHUNKS`` free. May wait for the file to grow, if it could not grow
-        ahead of need.
+        A record that ``opens`` must be admitted; one that is ``moved`` may use the last free chunk. May
+        wait for the disk: for growth that could not keep ahead, and for an ending, until a chunk is won back.
         """
         if claim > self.max_claim:
             extra = HEADER_BYTES + ROW.size + 8
             raise RecordTooLargeError(claim - extra, self.max_claim - extra)
         self.settle()
-        turn_page = align_up(self.end, self.align) + claim > self.limit
-        wanted = RESERVE_CHUNKS * opens + turn_page
-        while len(self.space.free) < wanted:
-            if not self._grow_now():
-                raise RingFullError(claim, self.free_bytes)
-        if turn_page:
-            self._turn_page()
-        if len(self.space.free) < AHEAD_CHUNKS:
+        if opens:
+            self._admit(claim)
+        elif not moved and self._committer.queued_bytes > 2 * self._queue_max_bytes:
+            self._committer.flush()
+        keep_chunks = self.spare_chunks if opens else 0 if moved else 1
+        while len(self.space.free) < keep_chunks + self._is_full(claim):
+            if self._unpin() or self._grow_now():
+                continue
+            if opens:
+                self._press()
+                raise RingBusyError(claim, self.free_bytes, _SPACE_RETRY_MS)
+            if moved or not self.win_back():
+                raise RingFullError(claim, self.free_bytes, _FULL_RETRY_MS)
+        if self._is_full(claim):
+            self.turn_page()
+        if len(self.space.free) < self.spare_chunks:
+            self.room_bytes = -1
+        self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        """Grow ahead of need: relocation would bring little, or has not by the middle of the chunk (R9)."""
+        if self.crowded and (self.dense or (len(self.space.free) <= self.spare_chunks and self._half_full())):
             self._request_growth()
+
+    def _half_full(self) -> bool:
+        return 2 * (self._chunk_end - self.end) < self.space.chunk_bytes
+
+    def _unpin(self) -> bool:
+        """Take the room that a backup keeps from us, rather than refuse a job; False if there is none."""
+        if not self.space.pinned_turn:
+            return False
+        self.space.pinned_turn = 0
+        return self.space.reclaim() > 0
+
+    def _is_full(self, claim: int) -> bool:
+        return align_up(self.end, self.align) + claim > self.limit
+
+    def _admit(self, claim: int) -> None:
+        """There is room for one more job and its ending, on disk and on the way to it; RingFullError (R8)."""
+        queued_bytes = self._committer.queued_bytes
+        if queued_bytes and queued_bytes + claim > self._queue_max_bytes:
+            raise RingBusyError(claim, self._queue_max_bytes - queued_bytes, _QUEUE_RETRY_MS)
+        cost_bytes = charge(claim, self.space.chunk_bytes) + self.entry_bytes
+        allowed_bytes = self.capacity_bytes - self.space.live_bytes - self.reserved_bytes
+        if allowed_bytes < cost_bytes and self.entry_count():  # an empty store takes what fits into a chunk
+            self._press()
+            raise RingFullError(claim, max(0, allowed_bytes - self.entry_bytes), _FULL_RETRY_MS)
+        self.room_bytes = min(allowed_bytes, self._queue_max_bytes - queued_bytes) - cost_bytes
+
+    def _press(self) -> None:
+        """Relocate what is left of the ring once, which also finds out what its records really take."""
+        if self.space.tail_turn > self.pressed_turn:
+            self.pressed_turn = self.space.head_turn - 1
 
     def settle(self) -> None:
         """Take back dead chunks from the tail, and the slot that was added meanwhile."""
         self.space.reclaim()
-        if not self._growing or not self._committer.growth_tried.is_set():
+        self._look_ahead()
+        while self._turned and self._turned[0][0] <= self._committer.durable_seq:
+            self.settled_turn = self._turned.popleft()[1]
+        grower = self._committer.grower
+        if not self._growing or not grower.tried.is_set():
             return
         self._growing = False
-        if self._committer.grown_bytes > self.block.file_bytes:
-            with self._committer.mutex:
-                self._put_superblock(self._committer.batch, chunk_count=self.block.chunk_count + 1)
-            self.space.grow()
+        if grower.done_bytes <= self.block.file_bytes:
+            self._calm_until = time.monotonic() + _CALM_SECONDS
+            return
+        with self._committer.mutex:
+            self.put_superblock(self._committer.batch, chunk_count=self.block.chunk_count + 1)
+        self.space.grow()
+        self.grown_count += 1
 
-    def _put_superblock(self, batch: Batch, **changes: Any) -> None:
+    @property
+    def fitting_chunks(self) -> int:
+        """So many chunks are enough for what lives now, and for what may come at once."""
+        live_chunks = -(-2 * self.space.live_bytes // self.max_claim)
+        return max(self.block.floor_chunks, live_chunks + self.spare_chunks + AHEAD_CHUNKS)
+
+    def mark_durable(self) -> None:
+        """The file says how far it is durable: damage to the last batch is told from a torn one (R5)."""
+        committer = self._committer
+        if self.block.durable_seq < committer.durable_seq:
+            with committer.mutex:
+                self.put_superblock(committer.batch)
+                committer.batch.waiting = True
+            committer.wake()
+
+    def shrink(self) -> int:
+        """Free chunks at the end of the file are given up, down to the floor; how many (R9)."""
+        committer, space = self._committer, self.space
+        if self._growing:
+            return 0
+        count = space.shrink(self.fitting_chunks)
+        self.shrunk_count += count
+        if count:
+            with committer.mutex:
+                self.put_superblock(committer.batch, chunk_count=space.chunk_count)
+                committer.batch.truncate = self.block.file_bytes
+                committer.batch.waiting = True
+                self._shrinking = committer.batch
+            committer.wake()
+        return count
+
+    def put_superblock(self, batch: Batch, **changes: Any) -> None:
+        """The next superblock is durable before anything behind it in ``batch`` is written."""
         offset, raw = self.next_superblock(durable_seq=self._committer.durable_seq, **changes)
         batch.write(offset, raw)
         batch.barrier()
 
-    def _turn_page(self) -> None:
+    def turn_page(self) -> None:
         """Seal the chunk and begin the next; the order is the specification's, chapter "Writing"."""
         space, committer = self.space, self._committer
         with committer.mutex:
             batch = committer.batch
-            self._put_superblock(batch, tail_turn=space.tail_turn)
-            slot = space.take()
+            self.put_superblock(batch)
+            slot = space.take(lowest=space.chunk_count > self.block.floor_chunks)
             offset = space.offset_of(slot)
             header = ChunkHeader(
                 turn=self.chunk.turn + 1,
@@ -150,51 +302,44 @@ class Head:
             batch.write(offset, encode_chunk_header(header, self.salt))
             batch.barrier()
             self._put_digest(batch)
+            self._turned.append((self.seq + 1, header.turn))
             self.rows, self.metas = bytearray(), bytearray()
             self.end = offset + CHUNK_HEADER_BYTES
             self._open(slot, header)
 
     def _put_digest(self, batch: Batch) -> None:
         """Digest and trailer of the chunk that is full."""
-        trailer = self._chunk_end - TRAILER_BYTES
-        at = trailer - len(self.rows) - len(self.metas) & -self.align
-        assert align_up(self.end, self.align) <= at, "the room for the digest was kept free"
-        seal = Seal(
-            turn=self.chunk.turn,
-            offset=trailer,
-            first_seq=self.chunk.first_seq,
-            last_seq=self.seq,
-            epoch=self.epoch,
-            digest_offset=at,
-            incarnation=self.incarnation,
-            record_count=len(self.rows) // ROW.size,
-            rows_bytes=len(self.rows),
-            metas_bytes=len(self.metas),
-            digest_crc=crc32(self.metas, crc32(self.rows, self.salt)),
-            first_prev_crc=self.chunk.prev_crc,
-            last_crc=self.crc,
-            records_end=self.end - (self._chunk_end - self.space.chunk_bytes),
+        offset, parts = encode_digest(
+            self.chunk,
+            self.rows,
+            self.metas,
+            (self.seq, self.crc, self.incarnation, self.epoch),
+            self.end - self.chunk.offset,
+            (self.space.chunk_bytes, self.align, self.salt),
         )
-        gap = bytes(trailer - at - len(self.rows) - len(self.metas))
-        batch.write(at, self.rows, self.metas, gap, encode_seal(seal, self.salt))
+        batch.write(offset, *parts)
 
     def _request_growth(self) -> None:
-        """Ask the commit thread for one more slot, unless it is busy with one or the limit is reached."""
-        committer = self._committer
-        if self._growing or self.space.chunk_count >= self.max_chunks:
+        """Ask for one more slot, unless one is on its way, the limit is reached, or there was no room."""
+        if self._growing or self.space.chunk_count >= self.max_chunks or time.monotonic() < self._calm_until:
             return
+        if self._shrinking is not None and self._shrinking.truncate:
+            return  # what would be added now would be cut off again
         self._growing = True
-        committer.growth_tried.clear()
-        with committer.mutex:
-            committer.batch.grow = (self.block.file_bytes, self.block.file_bytes + self.block.chunk_bytes)
-        committer.wake()
+        size = self.block.file_bytes
+        self._committer.grower.request(size, size + self.block.chunk_bytes)
+        self._committer.wake()
 
     def _grow_now(self) -> bool:
         """Wait for one more slot; False if there is no room for it."""
+        if self._shrinking is not None and self._shrinking.truncate:
+            self._committer.flush()
         self._request_growth()
         if not self._growing:
             return False
         count = self.space.chunk_count
-        self._committer.wait_growth(_GROWTH_LIMIT_SECONDS)
+        self._committer.grower.wait(_GROWTH_LIMIT_SECONDS)
+        if self._committer.failure is not None:
+            raise self._committer.failure
         self.settle()
         return self.space.chunk_count > count

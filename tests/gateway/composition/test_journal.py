@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import DamagedRecordError, JournalFailedError, JournalFullError
+from core.errors import DamagedRecordError, JournalBusyError, JournalFailedError, JournalFullError
 from core.pure.jobs import (
     AttemptMeta,
     CloseMeta,
@@ -113,4 +113,43 @@ def test_the_label_follows_the_policy(tmp_path: Path) -> None:
     """Every acknowledgement can say what it is worth (R12)."""
     journal = open_journal(tmp_path, Options(policy=Policy.parse("never"), chunk_bytes=1 << 16))
     assert journal.durability == "memory"
+    journal.close()
+
+
+def test_a_disk_that_is_behind_is_busy_and_not_full(tmp_path: Path) -> None:
+    """More than may wait in memory: JournalBusyError with a time to come back; afterwards it is taken."""
+    wanted = Options(chunk_bytes=8 << 20, queue_max_bytes=1 << 20, policy=Policy.parse("interval:50ms"))
+    waiting = Waiting(tmp_path, wanted)
+    journal = waiting.journal
+    with pytest.raises(JournalBusyError) as caught:
+        submit_all(journal)
+    assert 0 < caught.value.retry_ms < 1000
+    journal.ring.flush()
+    submit(journal, 10_000, bytes(1000))
+    journal.close()
+
+
+def submit_all(journal: RingJournal) -> None:
+    for number in range(1, 60):
+        job = Job(number.to_bytes(16, "big"))
+        meta = encode_meta(RequestMeta(b"echo", 1_000))
+        # without anybody who waits nothing is written for 25 ms
+        journal.append(Kind.REQUEST, job, meta, (bytes(600_000),), ())
+
+
+def test_a_status_needs_no_body(tmp_path: Path) -> None:
+    """Meta and length of request and reply, also of a body that has rotted; it is counted."""
+    waiting = Waiting(tmp_path)
+    journal = waiting.journal
+    job = submit(journal, 1, b"x" * 5000)
+    journal.append(Kind.REPLY, job, encode_meta(ReplyMeta(2_000, 1)), (b"reply",), ())
+    journal.ring.flush()
+    with (tmp_path / DATA_FILE).open("r+b") as file:
+        file.seek(job.request_at + 4000)
+        file.write(b"\xff" * 8)
+    assert journal.read_request_meta(job)[1] == 5000
+    assert journal.read_reply_meta(job)[1] == 5
+    with pytest.raises(DamagedRecordError):
+        journal.read_request(job)
+    assert journal.counters()["store_reads_damaged"] == 1
     journal.close()

@@ -1,6 +1,10 @@
 """Slots become free from the tail only."""
 
-from titanic_store.pure.space import Space
+from random import Random
+
+import pytest
+
+from titanic_store.pure.space import Space, Tally, capacity_bytes, charge
 
 
 def space() -> Space:
@@ -14,7 +18,7 @@ def space() -> Space:
 def test_a_dead_chunk_behind_a_live_one_is_not_free() -> None:
     """A close must outlive what it closes: the order of the ring decides, not what is dead."""
     made = space()
-    made.retain(made.offset_of(2) + 5000)
+    made.retain(made.offset_of(2) + 5000, 600)
     assert made.reclaim() == 0
     made.release(made.offset_of(2) + 5000)
     assert made.reclaim() == 2
@@ -35,3 +39,82 @@ def test_the_slot_that_was_free_longest_is_next() -> None:
     made.reclaim()
     made.grow()
     assert [made.take() for _ in range(4)] == [3, 2, 0, 4]
+
+
+def test_what_lives_is_never_underestimated() -> None:
+    """Records of many sizes come and go: the sum is at least the truth, and exact when a slot is empty."""
+    seed = 23
+    random, made = Random(seed), Space(65536, 3)
+    made.order.extend((0, 1, 2))
+    live: dict[int, int] = {}
+    for number in range(2000):
+        at = made.offset_of(number % 3) + 4096 + 8 * number
+        live[at] = random.choice((160, 500, 4000, 90_000))
+        made.retain(at, live[at])
+        for _ in range(random.randrange(3)):
+            if live:
+                gone = random.choice(list(live))
+                made.release(gone)
+                del live[gone]
+        assert made.live_bytes >= sum(live.values()), f"seed {seed}"
+        assert made.live_bytes == sum(made.alive_bytes)
+    for at in live:
+        made.release(at)
+    assert made.live_bytes == 0
+
+
+def test_what_an_opening_loads_is_what_releases_would_have_left() -> None:
+    """Of three records one is dead: its smallest possible share is taken off; of a dead slot everything."""
+    made = Space(65536, 2)
+    made.load(0, 2, Tally(3, 1800, 500))
+    made.load(1, 0, Tally(9, 9000, 300))
+    assert made.alive_bytes == [1300, 0]
+    assert made.alive_counts == [2, 0]
+    assert made.live_bytes == 1300
+
+
+def test_a_grown_file_is_filled_from_its_begin() -> None:
+    """With ``lowest`` the end of the file stays free for shrinking; leftovers come first."""
+    made = space()
+    made.reclaim()
+    assert made.take(lowest=True) == 0
+    made.leftover_count = 1
+    assert made.take(lowest=True) == 3
+    assert made.take(lowest=True) == 2
+    assert made.leftover_count == 0
+
+
+def test_only_free_slots_at_the_end_are_given_up() -> None:
+    """Down to the floor and not past a slot in use; not at all while an older history lies in free slots."""
+    made = Space(65536, 8)
+    made.order.append(4)
+    made.free.extend((7, 0, 1, 2, 3, 5, 6))
+    made.leftover_count = 1
+    assert made.shrink(2) == 0
+    made.leftover_count = 0
+    assert made.shrink(2) == 3
+    assert (made.chunk_count, sorted(made.free)) == (5, [0, 1, 2, 3])
+    assert made.shrink(2) == 0
+
+
+def test_a_pinned_chunk_stays() -> None:
+    """What a backup reads is not freed, and free again when it lets go."""
+    made = space()
+    made.pinned_turn = 2
+    assert made.reclaim() == 1
+    made.pinned_turn = 0
+    assert made.reclaim() == 1
+
+
+@pytest.mark.parametrize(("claim", "charged"), [(4096, 4096), (4097, 8194), (60_000, 120_000)])
+def test_large_records_are_charged_twice(claim: int, charged: int) -> None:
+    """They may leave as much empty before themselves."""
+    assert charge(claim, 65536) == charged
+
+
+@pytest.mark.parametrize("chunks", [0, 1, 2, 3, 100])
+def test_the_capacity_leaves_two_chunks_and_a_share(chunks: int) -> None:
+    """Never negative; 82 % of what is left without the spare chunks."""
+    capacity = capacity_bytes(chunks, 16_000)
+    assert 0 <= capacity <= max(0, chunks - 2) * 16_000 * 0.8204
+    assert capacity >= max(0, chunks - 2) * 16_000 * 0.82 - 16

@@ -192,7 +192,7 @@ def test_closing_finishes_what_was_appended(tmp_path: Path, policy: str) -> None
 
 def test_the_file_grows_behind_the_back_of_the_owner(tmp_path: Path) -> None:
     """Requests faster than the ring is long: the file grows, nobody is refused, all is there."""
-    wanted = options(max_chunks=30)
+    wanted = options(max_chunks=60)
     waiting = Waiting(tmp_path / "titanic.ring", wanted)
     for number in range(200):
         request(waiting.ring, number, bytes(4000))

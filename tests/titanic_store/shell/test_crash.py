@@ -69,7 +69,7 @@ def check_against(ring: Ring[Pebble], history: History) -> None:
 def run_history(seed: int, cut_at: int, align: int) -> tuple[FaultyDisk, History, bool]:
     """A store used until the power fails in call ``cut_at``; whether it did."""
     disk, history, random = FaultyDisk(seed * 100_003 + cut_at), History(), Random(seed)
-    wanted = options(align=align, max_chunks=8)
+    wanted = options(align=align, max_chunks=24)
     ring = open_on(disk, wanted)
     disk.cut_at = len(disk.calls) + cut_at
     try:
@@ -89,7 +89,7 @@ def test_a_power_cut_at_any_call_loses_nothing_acknowledged(seed: int, align: in
         disk, history, cut = run_history(seed, cut_at, align)
         disk.crash((512,) if align == 512 else (512, 4096))
         where = f"seed {seed}, call {cut_at}, disk seed {disk.seed}"
-        ring = open_on(disk, options(align=align, max_chunks=8))
+        ring = open_on(disk, options(align=align, max_chunks=24))
         try:
             check_against(ring, history)
             random = Random(cut_at)
@@ -100,7 +100,7 @@ def test_a_power_cut_at_any_call_loses_nothing_acknowledged(seed: int, align: in
                 step(ring, random, history)
             ring.abandon()
             disk.crash((512,) if align == 512 else (512, 4096))
-            check_against(open_on(disk, options(align=align, max_chunks=8)), history)
+            check_against(open_on(disk, options(align=align, max_chunks=24)), history)
         except (AssertionError, DamagedStoreError) as error:
             raise AssertionError(f"{where}: {error}") from error
         cut_at += 1
@@ -110,7 +110,7 @@ def test_a_power_cut_at_any_call_loses_nothing_acknowledged(seed: int, align: in
 def test_damage_to_any_sector_is_seen() -> None:
     """A sector at rest turns to garbage: refused at open, or at read, or nothing is missing (D3)."""
     disk, history, random = FaultyDisk(11), History(), Random(11)
-    ring = open_on(disk, options(max_chunks=8))
+    ring = open_on(disk, options(max_chunks=24))
     for _ in range(STEPS):
         step(ring, random, history)
     ring.close()
@@ -178,7 +178,7 @@ def test_a_ghost_tail_stays_dead() -> None:
 def sealed_and_going_on(policy: str) -> tuple[FaultyDisk, Ring[Pebble]]:
     """Four chunks, three of them sealed, not closed in order."""
     disk = FaultyDisk()
-    ring = open_on(disk, options(max_chunks=8, policy=Policy.parse(policy)))
+    ring = open_on(disk, options(max_chunks=24, policy=Policy.parse(policy)))
     number = 0
     while ring._head.space.head_turn < 4:
         number += 1
@@ -195,7 +195,7 @@ def test_a_missing_chunk_behind_a_sealed_one_is_damage() -> None:
     space = ring._head.space
     disk.flip(space.offset_of(space.order[-1]) + 20)
     with pytest.raises(DamagedStoreError, match="turn 3 is sealed, but the chunk behind it is missing"):
-        open_on(disk, options(max_chunks=8))
+        open_on(disk, options(max_chunks=24))
 
 
 def test_without_syncs_a_hole_ends_the_log_and_its_chunks_are_used_again() -> None:
@@ -206,7 +206,7 @@ def test_without_syncs_a_hole_ends_the_log_and_its_chunks_are_used_again() -> No
     lost = list(ring.index.values())[1]
     disk.flip(lost.request_at + 500)
     disk.flip(first + space.chunk_bytes - 50)  # its seal
-    wanted = options(max_chunks=8)
+    wanted = options(max_chunks=24)
     ring = open_on(disk, wanted)
     assert list(ring.index) == [key(1)]
     for number in range(100, 118):

@@ -5,13 +5,24 @@ from random import Random
 
 import pytest
 
-from tests.titanic_store.rig import CHUNK, Pebble, bodies, key, open_on, options, request, settle
+from tests.support.processes import until
+from tests.titanic_store.rig import (
+    CHUNK,
+    Pebble,
+    bodies,
+    key,
+    open_on,
+    options,
+    request,
+    settle,
+)
 from titanic_store import (
     DamagedStoreError,
     Kind,
     Policy,
     RecordTooLargeError,
     Ring,
+    RingBusyError,
     RingFullError,
     StoreFailedError,
 )
@@ -201,6 +212,19 @@ def test_the_file_grows_to_its_limit() -> None:
     assert len(expected) > 60
 
 
+def until_accepted(ring: Ring[Pebble], number: int) -> None:
+    """The request of job ``number`` is taken, before a deadline."""
+
+    def taken() -> bool:
+        try:
+            request(ring, number, bytes(3000))
+        except RingBusyError:
+            return False
+        return True
+
+    until("growth is tried again", taken)
+
+
 def test_lack_of_space_while_growing_is_survived() -> None:
     """ENOSPC refuses requests, and only them; with room again the file grows (R11)."""
     disk = FaultyDisk()
@@ -210,7 +234,7 @@ def test_lack_of_space_while_growing_is_survived() -> None:
     ring.append(Kind.CLOSE, accepted[5], b"", (), "closed")
     assert settle(ring) == ["closed"]
     disk.capacity_bytes = 1 << 30
-    request(ring, 2000, bytes(3000))
+    until_accepted(ring, 2000)
     assert settle(ring) == [2000]
 
 

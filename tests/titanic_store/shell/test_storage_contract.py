@@ -85,6 +85,16 @@ def test_syncs_return_and_closing_twice_is_fine(storage: Storage) -> None:
     storage.close()
 
 
+def test_zeros_are_written_over_and_behind(storage: Storage) -> None:
+    """Any length, across the end of the file; what lies beside stays, also when it was not synced."""
+    storage.write_at(0, (b"x" * 10_000,))
+    storage.write_zeros(100, 5_000)
+    storage.write_zeros(9_990, 3 * MIB)
+    assert storage.read_at(0, 9_995) == b"x" * 100 + bytes(5_000) + b"x" * 4_890 + bytes(5)
+    assert storage.size() == 9_990 + 3 * MIB
+    assert storage.read_at(9_990, 4 * MIB) == bytes(3 * MIB)
+
+
 @pytest.fixture
 def small_files() -> Iterator[int]:
     """No file of this process can be longer than so many bytes: writes across it are short."""

@@ -1,0 +1,107 @@
+"""Growth of the file off the hot path: a thread of its own, in small slices, ahead of need (R9)."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from titanic_store.errors import StoreFailedError
+from titanic_store.pure.options import KIB, MIB
+from titanic_store.pure.seams import Storage
+
+SLICE_BYTES: Final = 256 * KIB
+"""Zeros written and synced at a time; a commit waits behind one slice at the most."""
+
+PAUSE_SECONDS: Final = 0.003
+"""Between slices, unless somebody waits: room for the commits."""
+
+_NO_SPACE: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+
+
+class Grower:
+    """Allocates, writes zeros, syncs; lack of space is survived, any other error goes to ``fail`` (R11).
+
+    ``done_bytes`` is the length of the file after the last growth that worked. Without ``thread`` a growth
+    waits until :meth:`run_pending`.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        fail: Callable[[BaseException], None],
+        notify: Callable[[], None],
+        *,
+        thread: bool,
+    ) -> None:
+        self._storage = storage
+        self._fail = fail
+        self._notify = notify
+        self._threaded = thread
+        self._pending: tuple[int, int] | None = None
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+        self._hurry = threading.Event()
+        self.tried = threading.Event()
+        self.done_bytes = 0
+        self.refused_count = 0
+
+    def request(self, start: int, size: int) -> None:
+        """The file shall have ``size`` bytes, zeros from ``start`` on; ``tried`` is set afterwards."""
+        self.tried.clear()
+        self._hurry.clear()
+        self.done_bytes = 0
+        if not self._threaded:
+            self._pending = (start, size)
+            return
+        self._thread = threading.Thread(
+            target=self._guarded, args=(start, size), name="titanic-store-growth", daemon=True
+        )
+        self._thread.start()
+
+    def run_pending(self) -> None:
+        """Without a thread: do what was asked for."""
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            self._grow(*pending)
+
+    def wait(self, limit_seconds: float) -> None:
+        """The growth asked for was tried, without pauses; StoreFailedError if it hangs."""
+        self._hurry.set()
+        self.run_pending()
+        if not self.tried.wait(limit_seconds):
+            raise StoreFailedError(f"the file did not grow within {limit_seconds:.0f} s")
+
+    def stop(self) -> None:
+        """No growth is under way any more; one that was is given up after its slice."""
+        self._stopping.set()
+        self._hurry.set()
+        self._pending = None
+        if self._thread is not None:
+            self._thread.join()
+
+    def _guarded(self, start: int, size: int) -> None:
+        try:
+            self._grow(start, size)
+        except BaseException as error:
+            self._fail(error)
+        self._notify()
+
+    def _grow(self, start: int, size: int) -> None:
+        try:
+            self._storage.allocate(size)
+            step = SLICE_BYTES if self._threaded else 4 * MIB
+            for offset in range(start, size, step):
+                if self._stopping.is_set():
+                    return
+                self._storage.write_zeros(offset, min(step, size - offset))
+                if self._threaded and not self._hurry.is_set():
+                    self._hurry.wait(PAUSE_SECONDS)
+            self.done_bytes = size
+        except OSError as error:
+            if error.errno not in _NO_SPACE:
+                raise
+            self.refused_count += 1
+        finally:
+            self.tried.set()

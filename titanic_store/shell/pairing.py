@@ -1,0 +1,342 @@
+"""What a pair needs of a ring: ship records, append a peer's, epochs and roles, cut, compare (P1, P2, P6)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from struct import Struct
+from typing import Any, Final
+
+from titanic_store.errors import (
+    CutRefusedError,
+    DamagedStoreError,
+    ForeignRecordError,
+    RecordsGoneError,
+    UnknownVersionError,
+)
+from titanic_store.pure.census import Census
+from titanic_store.pure.chunks import ChunkHeader, decode_chunk_header
+from titanic_store.pure.kinds import EFFECT_OF, Effect, Kind
+from titanic_store.pure.records import ROW, decode_origin
+from titanic_store.pure.seams import E, Foreign, Owner
+from titanic_store.pure.superblock import Flag
+from titanic_store.shell.recovering import Recovery
+from titanic_store.shell.writer import Writer
+
+_HEADER_READ_BYTES: Final = 128
+_OFFSET_AT: Final = 20
+_U64: Final = Struct("<Q")
+
+
+class Paired(Writer[E]):
+    """The half of a :class:`~titanic_store.Ring` that the peer link uses; the owner's thread calls."""
+
+    _moved_in: list[tuple[int, bytes]]
+    _strays: dict[bytes, tuple[int, bytes, int]]
+
+    # -- shipping
+
+    @property
+    def first_seq(self) -> int:
+        """The lowest sequence in the ring: ``records_after(first_seq - 1)`` is all there is."""
+        return self._chunk_header(self._head.space.order[0]).first_seq
+
+    def records_after(self, seq: int) -> Iterator[Foreign]:
+        """Every record with a higher sequence, in order, up to ``last_seq`` as it is at each step.
+
+        Records that are on their way to the disk are included. RecordsGoneError if the ring has moved on,
+        also in the middle; DamagedStoreError if one cannot be read.
+        """
+        while seq < self.last_seq:
+            for at in self._offsets_after(seq):
+                record = self._foreign(at, seq + 1)
+                seq = record.sequence
+                yield record
+
+    def _offsets_after(self, seq: int) -> list[int]:
+        """Where the records behind ``seq`` are that lie in the chunk of the first of them."""
+        space = self._head.space
+        slots = list(space.order)
+        headers = [self._chunk_header(slot) for slot in slots]
+        if seq + 1 < headers[0].first_seq:
+            raise RecordsGoneError(seq + 1, headers[0].first_seq)
+        number = max(number for number, header in enumerate(headers) if header.first_seq <= seq + 1)
+        rows = self._rows(slots[number], space.tail_turn + number)
+        first = seq + 1 - headers[number].first_seq
+        return [
+            _U64.unpack_from(rows, at + _OFFSET_AT)[0] for at in range(first * ROW.size, len(rows), ROW.size)
+        ]
+
+    def _chunk_header(self, slot: int) -> ChunkHeader:
+        base = self._head.space.offset_of(slot)
+        raw = self.reader.raw(base, _HEADER_READ_BYTES)
+        header = decode_chunk_header(raw, base, self.store_uuid, self._salt)
+        if header is None:
+            raise DamagedStoreError(base, "a chunk header fails its checksum")
+        return header
+
+    def _rows(self, slot: int, turn: int) -> bytes:
+        """The digest rows of all records in ``slot``."""
+        space = self._head.space
+        if slot == space.order[-1]:
+            return bytes(self._head.rows)
+        base = space.offset_of(slot)
+        seal = self.reader.read_seal(base, space.chunk_bytes, turn)
+        digest = self.reader.read_digest(seal) if seal is not None else None
+        if digest is None:
+            raise DamagedStoreError(base, f"the digest of turn {turn} cannot be read")
+        return digest[0]
+
+    def _foreign(self, at: int, sequence: int) -> Foreign:
+        """The record at ``at``; RecordsGoneError if the place holds a later one."""
+        try:
+            header, meta, body = self.reader.read_record(at)
+        except DamagedStoreError:
+            if sequence < self.first_seq:
+                raise RecordsGoneError(sequence, self.first_seq) from None
+            raise
+        if header.sequence != sequence:
+            raise RecordsGoneError(sequence, self.first_seq)
+        return Foreign(
+            header.kind, header.flags, sequence, header.epoch, header.key, meta, (body,) if body else ()
+        )
+
+    def epochs(self) -> list[tuple[int, int]]:
+        """(epoch, first sequence with it) of the records in the ring, oldest first.
+
+        An epoch has one active, so two logs that share (epoch, sequence) agree up to there.
+        """
+        space = self._head.space
+        slots = list(space.order)
+        headers = [self._chunk_header(slot) for slot in slots]
+        found: list[tuple[int, int]] = []
+        for number, slot in enumerate(slots):
+            rows = self._rows(slot, space.tail_turn + number)
+            count = len(rows) // ROW.size
+            at = 0
+            while at < count:
+                epoch = self._epoch_at(rows, at)
+                if not found or found[-1][0] != epoch:
+                    found.append((epoch, headers[number].first_seq + at))
+                at = self._epoch_end(rows, at, count, epoch)
+        return found
+
+    def _epoch_at(self, rows: bytes, number: int) -> int:
+        at = _U64.unpack_from(rows, number * ROW.size + _OFFSET_AT)[0]
+        return self.reader.read_header(at).epoch
+
+    def _epoch_end(self, rows: bytes, low: int, high: int, epoch: int) -> int:
+        """The first record behind ``low`` with another epoch; epochs never fall, so it is bisected."""
+        if self._epoch_at(rows, high - 1) == epoch:
+            return high
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self._epoch_at(rows, middle) == epoch:
+                low = middle
+            else:
+                high = middle
+        return high
+
+    # -- following
+
+    def append_foreign(self, record: Foreign, token: object | None = None) -> int:
+        """Append a record of the active with its own sequence and epoch; the index is folded as at open.
+
+        Afterwards the ring is :attr:`following`: it relocates nothing by itself, until :meth:`set_epoch`.
+        ForeignRecordError unless the record continues this log; RingFullError, StoreFailedError.
+        """
+        head, effect = self._head, EFFECT_OF[record.kind]
+        if record.sequence != head.seq + 1 or (
+            record.epoch < head.epoch and self._last_epoch() > record.epoch
+        ):
+            raise ForeignRecordError(
+                f"record {record.sequence} of epoch {record.epoch} does not follow"
+                f" record {head.seq} of epoch {head.epoch}"
+            )
+        if effect is Effect.UNKNOWN:
+            raise UnknownVersionError(f"the peer sent a record of kind {record.kind}, of a later version")
+        if not self.following:
+            self.following = True
+            self._moved_in, self._strays = [], {}
+        head.epoch = record.epoch
+        return self._follow(effect, record, token)
+
+    def _last_epoch(self) -> int:
+        """Of the last record: lower than the ring's when an epoch was claimed and never used."""
+        epochs = self.epochs()
+        return epochs[-1][0] if epochs else 0
+
+    def _follow(self, effect: Effect, record: Foreign, token: object | None) -> int:
+        """What :class:`~titanic_store.pure.recovery.Rebuild` does with a file, with one record."""
+        owner, key = self._owner, record.key
+        entry = self.index.get(key)
+        if effect is Effect.STATE:
+            return self._follow_state(entry, record, token)
+        if effect is Effect.OPEN:
+            entry = owner.new(record.kind, key)
+        sequence = self._write_foreign(record, entry, token)
+        if entry is not None and effect is not Effect.NONE:
+            owner.fold(entry, record.kind, record.meta, sequence)
+        elif effect is Effect.BODY:
+            # its request was relocated to a place further on: the JOB will claim it, or a CLOSE drop it
+            self._strays[key] = (self._last_at(), record.meta, sequence)
+            self._head.space.retain(self._last_at(), self._head.max_claim)
+        elif effect is Effect.DROP and key in self._strays:
+            self._free(self._strays.pop(key)[0])
+        return sequence
+
+    def _follow_state(self, entry: E | None, record: Foreign, token: object | None) -> int:
+        owner, key = self._owner, record.key
+        origin = decode_origin(record.meta)
+        if origin is None:
+            raise ForeignRecordError(f"record {record.sequence} is a relocated job without its origin")
+        if entry is None:
+            entry = self.index[key] = owner.new(origin.kind, key)
+            self._moved_in.append((origin.sequence, key))
+            if self._live is not None:
+                self._live.opened(key)
+        sequence = self._write_foreign(record, entry, token)
+        owner.fold(entry, origin.kind, origin.meta, origin.sequence)
+        owner.fold(entry, Kind.JOB, origin.state, origin.sequence)
+        stray = self._strays.pop(key, None)
+        if stray is not None:
+            entry.reply_at, meta, reply_seq = stray
+            self._head.reply_count += 1
+            if self._live is not None:
+                self._live.replied(key)
+            owner.fold(entry, Kind.REPLY, meta, reply_seq)
+        return sequence
+
+    def _write_foreign(self, record: Foreign, entry: E | None, token: object | None) -> int:
+        return self._write(
+            record.kind, record.flags, entry, record.meta, record.body, token, foreign_key=record.key
+        )
+
+    def _last_at(self) -> int:
+        """Where the last record was put."""
+        at: int = _U64.unpack_from(self._head.rows, len(self._head.rows) - ROW.size + _OFFSET_AT)[0]
+        return at
+
+    def _free(self, at: int) -> None:
+        """The record at ``at`` is dead once the last record is durable."""
+        with self._committer.mutex:
+            self._committer.batch.freed.append(at)
+
+    # -- epoch, role, cut
+
+    def set_epoch(self, epoch: int, token: object | None = None) -> None:
+        """The superblock has the higher ``epoch``, durably once ``token`` is back; so has every later record.
+
+        They reach the disk behind it (P1). The ring follows nobody any more.
+        """
+        if epoch <= self._head.epoch:
+            raise ValueError(f"epoch {epoch} is not higher than {self._head.epoch}")
+        self._head.epoch = epoch
+        if self.following:
+            self.following = False
+            self._reorder()
+        self._put_superblock(token)
+
+    def _reorder(self) -> None:
+        """The index in the order of acceptance, as :meth:`Rebuild.finish` has it."""
+        first = {key: self.index[key] for _, key in sorted(self._moved_in) if key in self.index}
+        rest = {key: entry for key, entry in self.index.items() if key not in first}
+        self.index.clear()
+        self.index.update(first)
+        self.index.update(rest)
+        self._moved_in = []
+
+    def set_role_flags(
+        self,
+        *,
+        set: Flag = Flag(0),
+        clear: Flag = Flag(0),
+        role: int | None = None,
+        peer_uuid: bytes | None = None,
+        peer_seq: int | None = None,
+        id_secret: bytes | None = None,
+        token: object | None = None,
+    ) -> None:
+        """The superblock says so, durably once ``token`` is back; what is None stays as it is."""
+        given = {"role": role, "peer_uuid": peer_uuid, "peer_seq": peer_seq, "id_secret": id_secret}
+        changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        self._put_superblock(token, flags=self._head.block.flags & ~clear | set, **changes)
+
+    def _put_superblock(self, token: object | None, **changes: Any) -> None:
+        committer = self._committer
+        if committer.failure is not None:
+            raise committer.failure
+        with committer.mutex:
+            batch = committer.batch
+            self._head.put_superblock(batch, **changes)
+            batch.waiting = True
+            if token is not None:
+                batch.tokens.append(token)
+        committer.wake()
+
+    @property
+    def flags(self) -> Flag:
+        """The flags of the newest superblock."""
+        return Flag(self._head.block.flags)
+
+    @property
+    def role(self) -> int:
+        """0 single, 1 primary, 2 backup."""
+        return self._head.block.role
+
+    @property
+    def peer_uuid(self) -> bytes:
+        """The store of the other node; 16 zeros if there is none."""
+        return self._head.block.peer_uuid
+
+    @property
+    def peer_seq(self) -> int:
+        """A sequence known to be durable at the peer."""
+        return self._head.block.peer_seq
+
+    @property
+    def cut_floor(self) -> int:
+        """The lowest sequence :meth:`cut_after` takes: below it, space was used again."""
+        head = self._head
+        moved = head.block.tail_turn != head.space.tail_turn
+        return self.durable_seq if moved else head.block.tail_seq
+
+    def cut_after(self, seq: int, owner: Owner[E] | None = None) -> None:
+        """The log ends with ``seq``, durably; ``index`` is another one, folded anew (by ``owner``, if given).
+
+        Waits for what is on its way; take :meth:`records_after` first for what is set aside (P6). Tokens not
+        handed back yet still are. CutRefusedError below :attr:`cut_floor`.
+        """
+        committer, head = self._committer, self._head
+        committer.flush()
+        if not self.cut_floor <= seq <= head.seq:
+            raise CutRefusedError(seq, self.cut_floor)
+        committer.done.clear()
+        self._releases.clear()
+        if owner is not None:
+            self._owner = owner
+        # what an earlier incarnation wrote behind durable_seq is no part of the log (R3): this is the cut
+        head.incarnation += 1
+        offset, raw = head.next_superblock(durable_seq=seq)
+        self._storage.write_at(offset, (raw,))
+        self._storage.sync()
+        self._install(Recovery(self._storage, self._owner, "the store").run())
+        committer.written_seq = committer.durable_seq = seq
+        self._connect(committer)
+
+    # -- comparing
+
+    def live_digest(self) -> bytes:
+        """40 bytes, equal if the same keys are open and the same of them have a reply, as of last_seq.
+
+        Number of keys, and the keys and the replied keys, each combined by exclusive or: a difference that
+        is an accident does not hide in it. The first call walks the index, later ones cost nothing.
+        """
+        if self._live is None:
+            live = self._live = Census()
+            closing = self._committer.closing()
+            for key, entry in self.index.items():
+                if key not in closing:
+                    live.opened(key)
+                    if entry.reply_at:
+                        live.replied(key)
+        return self._live.digest()

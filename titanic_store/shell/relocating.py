@@ -1,0 +1,191 @@
+"""Relocation: what still lives in the oldest chunk is written again at the head; the chunk is free (R7)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Protocol
+
+from titanic_store.errors import DamagedStoreError, RingFullError
+from titanic_store.pure.kinds import EFFECT_OF, Effect, Kind
+from titanic_store.pure.records import LOST, MOVED, ROW, Origin, decode_origin, encode_origin
+from titanic_store.pure.seams import E, Entry, Owner
+from titanic_store.shell.head import Head
+from titanic_store.shell.reading import RecordReader
+
+log = logging.getLogger("titanic_store")
+
+ROWS_MAX_COUNT: Final = 8192
+"""Rows of a digest looked at in one step; most are of records long dead."""
+
+RECORDS_PER_STEP: Final = 32
+"""Records moved in one step at the least."""
+
+SHARE: Final = 4
+"""Records and bytes moved for each that was appended meanwhile: enough while a fifth of the store is dead."""
+
+STEP_MIN_BYTES: Final = 256 * 1024
+_KEPT: Final = (Effect.OPEN, Effect.STATE, Effect.BODY)
+
+
+class Pen(Protocol):
+    """What writes a record for a relocator, and what it needs to know first."""
+
+    def __call__(
+        self, kind: int, flags: int, entry: Any, meta: bytes, body: tuple[bytes, ...], token: object | None
+    ) -> int:
+        """Append."""
+        ...
+
+
+Candidate = tuple[int, int, int, int, bytes, bytes]
+"""kind, flags, sequence, offset, key, meta."""
+
+
+class Relocator:
+    """Moves live records out of the oldest chunk, a bounded number per step.
+
+    A record is moved only if an entry points to it at that moment, and no record about that entry is on its
+    way: a close that is, must stay behind everything it closes.
+    """
+
+    def __init__(
+        self,
+        index: dict[bytes, E],
+        owner: Owner[E],
+        head: Head,
+        reader: RecordReader,
+        pen: Pen,
+        in_flight: Callable[[bytes], bool],
+    ) -> None:
+        self.index: dict[bytes, Any] = index
+        self._owner: Owner[Any] = owner
+        self._head = head
+        self._space = head.space
+        self._reader = reader
+        self._pen = pen
+        self._in_flight = in_flight
+        self._turn = 0
+        self._rows: Iterator[Candidate] = iter(())
+        self._again = False
+        self._position = self._look_again = self._now()
+        self.moved_count = 0
+        self.moved_bytes = 0
+        self.lost_count = 0
+
+    def reset(self, index: dict[bytes, E]) -> None:
+        """Begin anew, on another index."""
+        self.index = index
+        self._turn = 0
+
+    def _now(self) -> int:
+        """How far the log has come, in bytes."""
+        return self._space.head_turn * self._space.chunk_bytes + self._head.end % self._space.chunk_bytes
+
+    def wanted(self) -> bool:
+        """Whether space should be won back: too little is free, and the file need not grow instead."""
+        head, space = self._head, self._space
+        if len(space.order) < 2:
+            return False
+        if space.tail_turn <= head.pressed_turn:
+            return True
+        return head.crowded and not (head.dense if space.chunk_count < head.max_chunks else head.solid)
+
+    def step(self, appended_count: int) -> int:
+        """Move some records, in proportion to what was appended since the last step; how many."""
+        grown = max(0, self._now() - self._position)
+        moved = self.move(RECORDS_PER_STEP + SHARE * appended_count, max(STEP_MIN_BYTES, SHARE * grown))
+        self._position = self._now()
+        return moved
+
+    def move(self, records_max: int, bytes_max: int) -> int:
+        """Move up to so many live records of the oldest chunk; how many. One may pass ``bytes_max``."""
+        space, index, in_flight = self._space, self.index, self._in_flight
+        if len(space.order) < 2:
+            return 0
+        if self._turn != space.tail_turn:
+            self._turn, self._again = space.tail_turn, False
+            self._look_again = self._now() + space.chunk_bytes
+            self._rows = self._candidates(space.order[0])
+        moved, before_bytes = 0, self.moved_bytes
+        for seen, candidate in enumerate(self._rows):
+            _, _, _, at, key, _ = candidate
+            entry = index.get(key)
+            if entry is not None and at in (entry.request_at, entry.reply_at):
+                if in_flight(key):
+                    self._again = True
+                elif self._move(entry, candidate):
+                    moved += 1
+                else:
+                    self._turn = 0
+                    break
+            if moved >= records_max or self.moved_bytes - before_bytes >= bytes_max or seen >= ROWS_MAX_COUNT:
+                break
+        else:
+            if self._again or self._now() > self._look_again:
+                self._turn = 0  # somebody was busy, or could not be read: look through the chunk once more
+        return moved
+
+    def _candidates(self, slot: int) -> Iterator[Candidate]:
+        """The records of the chunk in ``slot`` that could be alive, in order, from its digest."""
+        digest = self._digest(slot)
+        if digest is None:
+            yield from self._listed(slot)
+            return
+        rows, metas = digest
+        start = 0
+        for kind, flags, _zero, meta_bytes, _body_bytes, sequence, at, key in ROW.iter_unpack(rows):
+            meta_at, start = start, start + meta_bytes
+            if EFFECT_OF[kind] in _KEPT:
+                yield kind, flags, sequence, at, key, metas[meta_at:start]
+
+    def _digest(self, slot: int) -> tuple[bytes, bytes] | None:
+        """Rows and metas of the chunk in ``slot``; None if they cannot be read."""
+        try:
+            seal = self._reader.read_seal(self._space.offset_of(slot), self._space.chunk_bytes, self._turn)
+            return self._reader.read_digest(seal) if seal is not None else None
+        except DamagedStoreError as error:
+            log.error("the digest of turn %d: %s", self._turn, error)
+            return None
+
+    def _listed(self, slot: int) -> list[Candidate]:
+        """The same without a digest: what the index says is in ``slot``, as far as it can be read."""
+        found: list[Candidate] = []
+        for entry in list(self.index.values()):
+            for at in (entry.request_at, entry.reply_at):
+                if at and self._space.slot_of(at) == slot:
+                    try:
+                        header, meta = self._reader.read_head(at)
+                    except DamagedStoreError as error:
+                        log.error("cannot move the record of %s: %s", entry.key.hex(), error)
+                        continue
+                    found.append((header.kind, header.flags, header.sequence, at, entry.key, meta))
+        return sorted(found, key=lambda candidate: candidate[2])
+
+    def _move(self, entry: Entry, candidate: Candidate) -> bool:
+        """Write one record again; False if there is no room even for that."""
+        kind, flags, sequence, at, key, meta = candidate
+        flags, body = MOVED | flags, b""
+        try:
+            body = b"" if flags & LOST else self._reader.read(at)[1]
+        except DamagedStoreError as error:
+            if isinstance(error.__cause__, OSError):  # the disk may find it the next time
+                log.error("the record of %s cannot be moved now: %s", key.hex(), error)
+                return True
+            flags |= LOST
+            self.lost_count += 1
+            log.error("the record of %s is damaged and moves without its body: %s", key.hex(), error)
+        if EFFECT_OF[kind] is not Effect.BODY:
+            origin = decode_origin(meta) if kind == Kind.JOB else Origin(sequence, kind, b"", meta)
+            if origin is None:
+                log.error("cannot move the record of %s: a relocated job without its origin", key.hex())
+                return True
+            kind = Kind.JOB
+            meta = encode_origin(origin._replace(state=self._owner.snapshot(entry)))
+        try:
+            self._pen(kind, flags, entry, meta, (body,) if body else (), None)
+        except RingFullError:
+            return False
+        self.moved_count += 1
+        self.moved_bytes += len(body) + 2 * len(meta)
+        return True

@@ -1,0 +1,359 @@
+"""What every part of the ring shares: the facts, the accounts, and the one way a record is written."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final, Generic
+from zlib import crc32
+
+from titanic_store.pure.census import Census
+from titanic_store.pure.chunks import TRAILER_BYTES, align_up, encode_digest
+from titanic_store.pure.kinds import EFFECT_OF, Effect, Kind
+from titanic_store.pure.layout import Layout
+from titanic_store.pure.options import Options
+from titanic_store.pure.records import HEADER_BYTES, MAGIC, NO_KEY, ROW, ROW_FROM, ROW_TO, pack_head
+from titanic_store.pure.recovery import Recovered
+from titanic_store.pure.seams import E, Foreign, Owner, Storage
+from titanic_store.pure.superblock import Flag, Superblock
+from titanic_store.shell.committer import Batch, Committer
+from titanic_store.shell.head import Head
+from titanic_store.shell.reading import RecordReader
+from titanic_store.shell.relocating import Relocator
+
+JOIN_MAX_BYTES: Final = 64 * 1024
+"""Up to here a record becomes one buffer; above, its body's parts go to the disk without a copy."""
+
+_PADDING: Final = tuple(bytes(count) for count in range(8))
+
+
+class Writer(Generic[E]):
+    """The half of a :class:`~titanic_store.Ring` that appends and reads. Not thread-safe: one thread calls.
+
+    ``index`` holds every live entry, in the order of acceptance. ``tap`` is called with every record at its
+    append, in order, and must not append itself. ``following``: the records come from a peer.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        owner: Owner[E],
+        options: Options,
+        recovered: Recovered[E],
+        notify: Callable[[], None] = lambda: None,
+        *,
+        thread: bool = True,
+    ) -> None:
+        """Step 7 of opening. ``thread=False``: nothing is written except by :meth:`Ring.commit`."""
+        self.torn_bytes: Final = recovered.torn_bytes
+        self.appended_count = 0
+        self.tap: Callable[[Foreign], None] | None = None
+        self.following = False
+        self._storage = storage
+        self._owner = owner
+        self._options = options
+        self._policy = options.policy
+        self._tokens: list[object] = []
+        self._releases: deque[tuple[int, list[int]]] = deque()
+        self._install(recovered)
+        self._committer = committer = Committer(
+            storage, options.policy, notify, self._head.seq, align_bytes=self._head.align, thread=thread
+        )
+        self._connect(committer)
+
+    def _install(self, recovered: Recovered[E]) -> None:
+        """Go on where ``recovered`` ends; the incarnation is durable afterwards (R3)."""
+        self.index: dict[bytes, E] = recovered.index
+        self._live: Census | None = None
+        self._head = head = Head(self._options, recovered)
+        self._salt = head.salt
+        head.entry_count = self._entry_count
+        head.reply_count = sum(1 for entry in self.index.values() if entry.reply_at)
+        if recovered.stale_seal_at:
+            # the head was sealed in a history that was cut since: nobody shall believe that seal again
+            self._storage.write_at(recovered.stale_seal_at, (bytes(TRAILER_BYTES),))
+            self._storage.sync()
+        for header, scan in recovered.unsealed:
+            shape = (head.space.chunk_bytes, head.align, head.salt)
+            self._storage.write_at(*encode_digest(header, scan.rows, scan.metas, scan.chain, scan.end, shape))
+        if recovered.unsealed:
+            self._storage.sync()
+        self._write_superblock(head.block.flags & ~Flag.CLEAN)
+
+    def _connect(self, committer: Committer) -> None:
+        """Hand what is written to ``committer``, and read what is not written yet from it."""
+        head = self._head
+        head.attach(committer)
+        self.reader = RecordReader(self._storage, committer, self._salt)
+        self.relocator = Relocator(
+            self.index, self._owner, head, self.reader, self._write, committer.in_flight
+        )
+
+    def _entry_count(self) -> int:
+        return len(self.index)
+
+    def _write_superblock(self, flags: int) -> None:
+        """The next superblock is durable afterwards."""
+        offset, raw = self._head.next_superblock(flags=flags, durable_seq=self._head.seq)
+        self._storage.write_at(offset, (raw,))
+        self._storage.sync()
+
+    @property
+    def superblock(self) -> Superblock:
+        """The newest superblock."""
+        return self._head.block
+
+    @property
+    def durability(self) -> str:
+        """What an acknowledgement is worth: ``fsync``, ``interval; ms=N`` or ``memory`` (R12)."""
+        return self._policy.durability
+
+    @property
+    def epoch(self) -> int:
+        """The epoch every record written now carries (P1)."""
+        return self._head.epoch
+
+    @property
+    def incarnation(self) -> int:
+        """How often this file was opened."""
+        return self._head.incarnation
+
+    @property
+    def id_secret(self) -> bytes:
+        """32 bytes made with the store, for the tag in job ids."""
+        return self._head.block.id_secret
+
+    @property
+    def store_uuid(self) -> bytes:
+        """16 bytes that tell this store from every other."""
+        return self._head.block.store_uuid
+
+    @property
+    def last_seq(self) -> int:
+        """The sequence of the last record appended."""
+        return self._head.seq
+
+    @property
+    def durable_seq(self) -> int:
+        """Every record up to this sequence is known to be durable."""
+        return self._committer.durable_seq
+
+    @property
+    def max_record_bytes(self) -> int:
+        """A record fits if its body plus twice its meta has at most so many bytes."""
+        return self._head.max_claim - HEADER_BYTES - ROW.size - 8
+
+    @property
+    def file_bytes(self) -> int:
+        """How long the file is."""
+        return self._head.block.file_bytes
+
+    @property
+    def free_bytes(self) -> int:
+        """What can be appended before the file must grow or jobs be closed."""
+        return self._head.free_bytes
+
+    @property
+    def sync_count(self) -> int:
+        """How many syncs the commit thread has done."""
+        return self._committer.sync_count
+
+    @property
+    def batch_count(self) -> int:
+        """How many batches the commit thread has written."""
+        return self._committer.batch_count
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What happened to the file since it was opened, for statistics."""
+        return {
+            "records_appended": self.appended_count,
+            "records_relocated": self.relocator.moved_count,
+            "records_lost": self.relocator.lost_count,
+            "reads_damaged": self.reader.damaged_count,
+            "commits": self._committer.batch_count,
+            "syncs": self._committer.sync_count,
+            "chunks_grown": self._head.grown_count,
+            "chunks_shrunk": self._head.shrunk_count,
+            "growths_refused": self._committer.grower.refused_count,
+            "torn_bytes_cut": self.torn_bytes,
+        }
+
+    @property
+    def gauges(self) -> dict[str, int]:
+        """How full the store is, in bytes."""
+        head = self._head
+        return {
+            "file_bytes": self.file_bytes,
+            "file_max_bytes": max(self.file_bytes, head.max_bytes),
+            "free_bytes": head.free_bytes,
+            "live_bytes": head.space.live_bytes,
+            "reserved_bytes": head.reserved_bytes,
+            "queued_bytes": self._committer.queued_bytes,
+        }
+
+    def layout(self) -> Layout:
+        """The ring as it will lie in the file once everything appended so far is durable."""
+        return self._head.layout()
+
+    def pin(self, turn: int) -> None:
+        """No chunk from ``turn`` on is reused, for a backup that reads them; 0 lets go.
+
+        A pin never costs a job: when room is needed the ring lets go itself, and ``pinned_turn`` is 0.
+        """
+        self._head.space.pinned_turn = turn
+
+    @property
+    def pinned_turn(self) -> int:
+        """See :meth:`pin`."""
+        return self._head.space.pinned_turn
+
+    # -- appending
+
+    def append(
+        self, kind: int, entry: E, meta: bytes, body: Sequence[bytes] = (), token: object | None = None
+    ) -> int:
+        """Queue a record and return its sequence; ``token`` comes back from :meth:`completed`.
+
+        Positions and, for a kind that opens, the index are up to date on return. A CLOSE takes effect when
+        it is durable; nothing may be appended for its entry any more. Without a token nobody waits: the
+        record rides with the next batch, or is written after 25 ms at the latest.
+        Raises RingFullError and RingBusyError (kinds that open only), RecordTooLargeError, StoreFailedError;
+        nothing has changed then.
+        """
+        return self._write(kind, 0, entry, meta, body, token)
+
+    def mark(self, token: object | None = None) -> int:
+        """Append a MARK, which is about no entry."""
+        return self._write(Kind.MARK, 0, None, b"", (), token)
+
+    def _write(
+        self, kind: int, flags: int, entry: E | None, meta: bytes, body: Sequence[bytes],
+        token: object | None, *, foreign_key: bytes | None = None,
+    ) -> int:  # fmt: skip
+        """:meth:`append`; what was moved or comes from a peer is not asked whether there is room."""
+        committer, head, salt = self._committer, self._head, self._salt
+        if committer.failure is not None:
+            raise committer.failure
+        effect = EFFECT_OF[kind]
+        body_bytes, body_crc, meta_bytes = 0, salt, len(meta)
+        for part in body:
+            body_bytes += len(part)
+            body_crc = crc32(part, body_crc)
+        exact_bytes = HEADER_BYTES + meta_bytes + body_bytes
+        padding = _PADDING[-exact_bytes & 7]
+        row_bytes = ROW.size + meta_bytes
+        claim = exact_bytes + len(padding) + row_bytes
+        charge_bytes = claim if claim <= head.large_bytes else 2 * claim
+        foreign = foreign_key is not None
+        opens = effect is Effect.OPEN and not foreign
+        if opens:
+            head.room_bytes -= charge_bytes + head.entry_bytes
+        if head.end + head.align + claim > head.limit or (opens and head.room_bytes < 0):
+            head.make_room(claim, opens=opens, moved=flags != 0 or foreign)
+        key = entry.key if entry is not None else foreign_key or NO_KEY
+        with committer.mutex:
+            batch = committer.batch
+            run, wake = batch.run, token is not None
+            if run is None:
+                run, wake = batch.begin(align_up(head.end, head.align)), True
+            at = run.end
+            batch.last_seq = head.seq = sequence = head.seq + 1
+            raw = pack_head(
+                MAGIC, kind, flags, 0, meta_bytes, body_bytes, sequence, at, key, committer.durable_seq,
+                head.epoch, head.incarnation, head.turn, crc32(meta, salt), body_crc, head.crc,
+            )  # fmt: skip
+            head.crc = crc = crc32(raw, salt)
+            head.rows += raw[ROW_FROM:ROW_TO]
+            head.metas += meta
+            head.limit -= row_bytes
+            run.end = head.end = at + exact_bytes + len(padding)
+            if body_bytes <= JOIN_MAX_BYTES:
+                run.parts.append(b"".join((raw, crc.to_bytes(4, "little"), meta, *body, padding)))
+            else:
+                run.parts += (raw, crc.to_bytes(4, "little"), meta, *body, padding)
+            if entry is not None:
+                self._place(effect, entry, at, charge_bytes, batch)
+            if token is not None:
+                batch.tokens.append(token)
+                batch.waiting = True
+        if self.tap is not None:
+            self.tap(Foreign(kind, flags, sequence, head.epoch, key, meta, body))
+        if not flags:
+            self.appended_count += 1
+        if wake:
+            committer.wake()
+        return sequence
+
+    def _place(self, effect: Effect, entry: E, at: int, charge_bytes: int, batch: Batch) -> None:
+        """Bring the index and the accounts up to date with the record at ``at``."""
+        head, live = self._head, self._live
+        if effect is Effect.OPEN:
+            known = self.index.get(entry.key)
+            if known is not None:
+                self._supersede(known, entry, batch)
+            entry.request_at = at
+            self.index[entry.key] = entry
+            head.space.retain(at, charge_bytes)
+            if live is not None:
+                live.opened(entry.key)
+            return
+        batch.touched.add(entry.key)
+        if effect is Effect.NOTE:
+            return
+        assert self.index.get(entry.key) is entry, "replies and closes are for live entries"
+        if effect is Effect.DROP:
+            batch.drops.append(entry)
+            if live is not None:
+                live.closed(entry.key, replied=entry.reply_at != 0)
+            return
+        head.space.retain(at, charge_bytes)
+        if effect is Effect.BODY:
+            if not entry.reply_at:
+                head.reply_count += 1
+                if live is not None:
+                    live.replied(entry.key)
+            batch.freed.append(entry.reply_at)
+            entry.reply_at = at
+        else:
+            assert effect is Effect.STATE, "marks have no entry"
+            batch.freed.append(entry.request_at)
+            entry.request_at = at
+
+    def _supersede(self, known: E, entry: E, batch: Batch) -> None:
+        """``entry`` opens anew what is open: the records of ``known`` are dead once that is durable."""
+        batch.freed.append(known.request_at)
+        if known.reply_at:
+            batch.freed.append(known.reply_at)
+            self._head.reply_count -= 1
+        if self._live is not None:
+            self._live.closed(known.key, replied=known.reply_at != 0)
+        if known is entry:
+            entry.reply_at = 0
+
+    def barrier(self, token: object) -> None:
+        """``token`` comes back from :meth:`completed` once everything appended so far is durable."""
+        committer = self._committer
+        if committer.failure is not None:
+            raise committer.failure
+        with committer.mutex:
+            committer.batch.tokens.append(token)
+            committer.batch.waiting = True
+        committer.wake()
+
+    # -- reading
+
+    def read(self, at: int) -> tuple[bytes, bytes]:
+        """(meta, body) of the record at ``at``, checked; of a relocated one, as it was first written.
+
+        DamagedStoreError instead of wrong bytes (R18).
+        """
+        return self.reader.read(at)
+
+    def read_meta(self, at: int) -> tuple[bytes, int]:
+        """(meta, length of the body) of the record at ``at``; the body is not read."""
+        return self.reader.read_meta(at)
+
+    def read_raw(self, offset: int, size: int) -> bytes:
+        """Bytes of the file as they are, for a backup; from any thread. OSError from the disk."""
+        return self._storage.read_at(offset, size)
