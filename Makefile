@@ -11,7 +11,7 @@ DATA   ?= ./titanic-data
 TARGET  ?= broker
 SECONDS ?= 60
 
-.PHONY: help setup run test check format bench torture fuzz openapi clean
+.PHONY: help setup run test check format simulate bench torture fuzz openapi clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -36,6 +36,12 @@ check: setup ## format, lint, types and the rules of the house, in less than a m
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/tidy
+
+SEED  ?= 1
+COUNT ?= 1000
+
+simulate: setup ## histories of a pair under everything that can go wrong; SEED= COUNT=
+	$(BIN)/python -m tests.simulation $(SEED) $(COUNT)
 
 format: setup ## write the format that check wants
 	$(BIN)/ruff format .

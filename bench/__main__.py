@@ -15,7 +15,7 @@ from statistics import median
 
 import zmq
 
-from bench import http
+from bench import broker, http, store
 from bench.load import LoadResult
 
 Results = dict[str, list[LoadResult]]
@@ -83,7 +83,13 @@ def table(results: Results) -> str:
 
 
 def main() -> None:
-    """Parse, measure, print; ``--json FILE`` keeps the raw figures."""
+    """Parse, measure, print; ``--json FILE`` keeps the raw figures. ``broker`` and ``store`` are others."""
+    if sys.argv[1:2] == ["broker"]:
+        broker.main(sys.argv[2:], machine)
+        return
+    if sys.argv[1:2] == ["store"]:
+        store.main(sys.argv[2:], machine)
+        return
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="counted rounds after one warm-up")
     parser.add_argument("--seconds", type=float, default=3, help="of each run")

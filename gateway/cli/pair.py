@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from gateway.cli.console import Json
+from gateway.cli.console import Json, Verbose, tracer
 from gateway.cli.errors import ExitCode
 from gateway.composition import settings as config
 
@@ -18,11 +18,15 @@ Nodes = Annotated[
     str | None,
     typer.Option(help="Where the nodes are [tcp://127.0.0.1:5555].", metavar="ENDPOINT[,ENDPOINT]"),
 ]
-CURVE = Annotated[str | None, typer.Option("--curve-dir", help="Folder with the client's keys.", metavar="DIR")]
+CURVE = Annotated[
+    str | None, typer.Option("--curve-dir", help="Folder with the client's keys.", metavar="DIR")
+]
 TIMEOUT_S = 3.0
 
 
-def ask(nodes: tuple[str, ...], curve_dir: Any, action: str, *, force: bool = False) -> dict[str, Any]:
+def ask(
+    nodes: tuple[str, ...], curve_dir: Any, action: str, *, force: bool = False, verbose: int = 0
+) -> dict[str, Any]:
     """Endpoint -> (status, PairStatus as plain values), or why there is none."""
     from core.errors import ServerUnreachableError
     from core.pure.pair_heads import PAIR, PairCommand, decode_pair_status
@@ -33,7 +37,7 @@ def ask(nodes: tuple[str, ...], curve_dir: Any, action: str, *, force: bool = Fa
     keys = load_client(curve_dir) if curve_dir is not None else None
 
     async def one(endpoint: str) -> dict[str, Any]:
-        dealer = NodeDealer((endpoint,), keys=keys)
+        dealer = NodeDealer((endpoint,), keys=keys, trace=tracer(verbose))
         dealer.start()
         try:
             head = encode_head(PairCommand(action, force))
@@ -82,18 +86,20 @@ def _line(endpoint: str, answer: dict[str, Any]) -> str:
 
 
 @app.command(epilog="Example: titanic pair status --nodes tcp://127.0.0.1:5555,tcp://127.0.0.1:5565")
-def status(nodes: Nodes = None, curve_dir: CURVE = None, as_json: Json = False) -> None:
+def status(nodes: Nodes = None, curve_dir: CURVE = None, as_json: Json = False, verbose: Verbose = 0) -> None:
     """Show both nodes: role, state, epoch, sequence, and what they know of each other."""
     settings = _settings(nodes, curve_dir)
-    answers = ask(settings.node_endpoints, settings.curve_dir, "status")
+    answers = ask(settings.node_endpoints, settings.curve_dir, "status", verbose=verbose)
     _finish(answers, as_json, all("error" not in answer for answer in answers.values()))
 
 
 @app.command(epilog="Example: titanic pair handover --nodes tcp://127.0.0.1:5555,tcp://127.0.0.1:5565")
-def handover(nodes: Nodes = None, curve_dir: CURVE = None, as_json: Json = False) -> None:
+def handover(
+    nodes: Nodes = None, curve_dir: CURVE = None, as_json: Json = False, verbose: Verbose = 0
+) -> None:
     """Switch roles in order: the active drains and steps down, no request is lost or fails (P9)."""
     settings = _settings(nodes, curve_dir)
-    answers = ask(settings.node_endpoints, settings.curve_dir, "handover")
+    answers = ask(settings.node_endpoints, settings.curve_dir, "handover", verbose=verbose)
     _finish(answers, as_json, any(answer.get("done") for answer in answers.values()))
 
 
@@ -103,10 +109,11 @@ def promote(
     force: Annotated[bool, typer.Option("--force", help="The other node does not serve: I looked.")] = False,
     curve_dir: CURVE = None,
     as_json: Json = False,
+    verbose: Verbose = 0,
 ) -> None:
     """Make the one node given active by the operator's word, although nothing proves that it may be (P5)."""
     settings = _settings(nodes, curve_dir)
     if not force or len(settings.node_endpoints) != 1:
         raise typer.BadParameter("promote needs --force and the one node in --nodes that is to serve")
-    answers = ask(settings.node_endpoints, settings.curve_dir, "promote", force=True)
+    answers = ask(settings.node_endpoints, settings.curve_dir, "promote", force=True, verbose=verbose)
     _finish(answers, as_json, any(answer.get("done") for answer in answers.values()))

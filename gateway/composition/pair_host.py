@@ -30,9 +30,9 @@ def call(effect: Effect) -> None:
 class PairHost:
     """Satisfies :class:`core.pure.twin.TwinHost`. ``twin`` is set by whoever makes both.
 
-    ``make_shell(journal)`` gives a Titanic service restored from the journal, to serve with; ``drop_shell`` is
-    called when it must serve no more. ``again(journal, first_seq, id_secret)`` sets the journal aside and
-    gives an empty one. ``aside(records, why)`` keeps records that the ring is about to forget.
+    ``make_shell(journal)`` gives a Titanic service restored from the journal, to serve with; ``drop_shell``
+    is called when it must serve no more. ``again(journal, first_seq, id_secret)`` sets the journal aside
+    and gives an empty one. ``aside(records, why)`` keeps records that the ring is about to forget.
     """
 
     twin: Twin

@@ -231,7 +231,7 @@ class PairNode(Node):
         super()._reply(path, service, frames)
 
     def _receive(self, frames: list[bytes]) -> None:
-        """Everything while active. A passive node answers ``titanic.*`` and ``mmi.*``, and sends workers away.
+        """Everything while active. A passive node answers ``titanic.*`` and sends workers away.
 
         Plain requests get no answer, as in the guide: their clients ask the other node after a while.
         """
@@ -249,7 +249,7 @@ class PairNode(Node):
             super()._receive(frames)
 
     def handle(self, service: bytes, path: Path, body: Sequence[bytes], now: Now) -> None:
-        """A ``titanic.*`` request: hello and the pair's own here, jobs in the Titanic service if it serves."""
+        """A ``titanic.*`` request: hello and the pair's own here, jobs in the Titanic service."""
         if service == tsp.HELLO:
             self._hello(path, body, now)
         elif service == PAIR:
