@@ -28,8 +28,10 @@ $(STAMP): requirements.txt pyproject.toml
 run: setup ## the server and an echo worker; HTTP=, BROKER= and DATA= say where
 	@exec $(BIN)/python -m gateway.cli.demo --http $(HTTP) --broker $(BROKER) --data $(DATA)
 
-test: setup ## the whole test suite
-	$(BIN)/python -m pytest
+JOBS   ?= 2
+
+test: setup ## the whole test suite, by JOBS processes (2)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 check: setup ## format, lint, types and the rules of the house, in less than a minute
 	$(BIN)/ruff format --check .

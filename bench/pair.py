@@ -63,7 +63,7 @@ def runs_of(ports: dict[str, int], seconds: float) -> dict[str, Callable[[], Loa
         return bool(status == 202)
 
     def run(port: int, connections: int) -> LoadResult:
-        return asyncio.run(closed_loop(port, connections, seconds, step))
+        return asyncio.run(closed_loop(port, connections, seconds, step))  # type: ignore[arg-type]
 
     return {
         f"{name}, {connections} conn": lambda port=port, connections=connections: run(  # type: ignore[misc]

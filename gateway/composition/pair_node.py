@@ -17,7 +17,7 @@ import msgspec
 from core.errors import JournalFailedError, PeerError
 from core.pure import mdp, peer, tsp
 from core.pure.jobs import Now
-from core.pure.pair import ACKNOWLEDGES, Event, State
+from core.pure.pair import ACKNOWLEDGES, Event, IllegalStepError, State
 from core.pure.pair_heads import (
     PAIR,
     PairChange,
@@ -177,6 +177,9 @@ class PairNode(Node):
             work()
         except JournalFailedError as error:
             self._fail(error)
+            return
+        except IllegalStepError as error:  # our own mistake: better one node than a guess
+            self._halt(str(error))
             return
         if settle:
             self._settle()

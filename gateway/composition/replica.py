@@ -14,7 +14,15 @@ from core.pure.peer import Record
 from core.pure.ports import Effect
 from core.pure.replication import RecordsGoneError
 from gateway.composition.journal import RingJournal
-from titanic_store import CutRefusedError, Flag, Foreign, Ring, StoreFailedError
+from titanic_store import (
+    CutRefusedError,
+    Flag,
+    Foreign,
+    ForeignRecordError,
+    Ring,
+    RingFullError,
+    StoreFailedError,
+)
 from titanic_store import RecordsGoneError as RingRecordsGoneError
 from titanic_store.pure.records import decode_origin
 
@@ -116,11 +124,11 @@ class PairJournal(RingJournal):
         return record._replace(kind=origin.kind, sequence=origin.sequence, meta=origin.meta)
 
     def append_foreign(self, record: Record) -> None:
-        """See Replica.append_foreign. JournalFailedError."""
+        """See Replica.append_foreign. JournalFailedError, also if there is no room: then it is no replica."""
         try:
             foreign = Foreign(*record)
             self.ring.append_foreign(foreign, WAITS)
-        except StoreFailedError as error:
+        except (StoreFailedError, ForeignRecordError, RingFullError) as error:
             raise JournalFailedError(str(error)) from error
 
     def live_digest(self) -> bytes:

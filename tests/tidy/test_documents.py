@@ -26,7 +26,9 @@ MUST_EXIST: Final = (
     *("docs/guides/workers.md", "docs/reference/cli.md", "openapi/curl/durable-job.sh"),
 )
 DOCUMENTS: Final = sorted(
-    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")]
+    path
+    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")]
+    if "node_modules" not in path.parts
 )
 SCRIPTS: Final = sorted((ROOT / "openapi" / "curl").glob("*.sh"))
 COMMAND: Any = typer.main.get_command(app)

@@ -30,6 +30,7 @@ ROOMS: Final = (
     Room("gateway.pure", ("gateway.pure", "gateway.errors", "core.pure", "core.errors")),
     Room("gateway.http", ("gateway.http", "gateway.pure", "gateway.errors", *CLIENT_SIDE)),
     Room("gateway.errors", ("gateway.pure",)),
+    Room("gateway.client", ("gateway.client",)),
     Room("gateway.composition", ("gateway", "core", "titanic_store")),
     Room("gateway.cli", ("gateway", "core", "titanic_store")),
     Room("gateway", ("gateway.cli",)),

@@ -33,11 +33,15 @@ def test_nobody_becomes_active_without_an_epoch_of_its_own() -> None:
 
 def test_only_a_node_in_sync_is_promoted_by_a_vote() -> None:
     """P3: a vote makes a claim in the window, and the window opens for a node in sync only."""
-    votes = {state for (state, event), (_, actions) in TABLE.items() if event is Event.VOTE and Action.CLAIM in actions}
+    votes = {
+        state
+        for (state, event), (_, actions) in TABLE.items()
+        if event is Event.VOTE and Action.CLAIM in actions
+    }
     assert votes == {State.WINDOW}
     ways = {state for (state, _), (after, _) in TABLE.items() if after is State.WINDOW and state is not after}
     assert ways == {State.PASSIVE}
-    assert IN_SYNC == {State.PASSIVE, State.WINDOW}
+    assert sorted(state.value for state in IN_SYNC) == ["passive", "window"]
 
 
 def test_going_on_alone_is_on_the_disk_first() -> None:
@@ -50,7 +54,7 @@ def test_going_on_alone_is_on_the_disk_first() -> None:
             assert back or stored or admitted, (state, event)
 
 
-@pytest.mark.parametrize("state", sorted(ACTIVE, key=lambda state: state.value))
+@pytest.mark.parametrize("state", [state for state in State if state in ACTIVE])
 def test_a_higher_epoch_ends_every_reign(state: State) -> None:
     """P1: whoever sees one retires, forgets what is not on its disk and says that it may lack jobs."""
     for event in (Event.PEER_ACTIVE, Event.NEWER):
