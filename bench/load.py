@@ -66,7 +66,7 @@ def wrk(
 def parse_wrk(text: str) -> LoadResult:
     """Read wrk's report."""
     rate = re.search(r"Requests/sec:\s+([\d.]+)", text)
-    p50, p99 = re.search(r"50%\s+(\S+)", text), re.search(r"99%\s+(\S+)", text)
+    p50, p99 = (re.search(rf"^\s+{n}%\s+(\S+)", text, re.MULTILINE) for n in (50, 99))
     bad = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
     if rate is None or p50 is None or p99 is None:
         raise SystemExit(f"bench: wrk said nothing that can be read:\n{text}")
