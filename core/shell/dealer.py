@@ -131,7 +131,8 @@ class NodeDealer:
 
     def close(self) -> None:
         """The socket is closed and every call still pending raises ServerUnreachableError."""
-        if self._monitor is not None:
+        if self._monitor is not None and self._pump is not None:
+            self._pump.unwatch()
             self._monitor.close(0)
             self._monitor = None
         if self._timer is not None:

@@ -89,6 +89,7 @@ class PeerLink:
         """Everything is closed; what was said last has half a second to leave."""
         if self._probing is not None:
             self._probing.cancel()
+        self._out.unwatch()
         self._monitor.close(0)
         self._in.close(0)
         self._out.close(500)

@@ -122,6 +122,15 @@ class SocketPump:
             if not self._in_turn:
                 self._schedule()
 
+    def unwatch(self) -> None:
+        """The socket's monitor says nothing more; its reader may be closed after this, and never before.
+
+        libzmq's IO thread hands events over with a blocking send: to a monitor whose reader is gone it
+        blocks for ever, and with it every socket of the context.
+        """
+        if self._fd != -2:
+            self._socket.disable_monitor()
+
     def close(self, linger_ms: int = 1000) -> None:
         """The socket is closed; it has ``linger_ms`` to deliver what it had taken.
 

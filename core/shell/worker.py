@@ -298,7 +298,8 @@ class _Slot:
         self._pump.start()
 
     def _disconnect(self, linger_ms: int) -> None:
-        if self._monitor is not None:
+        if self._monitor is not None and self._pump is not None:
+            self._pump.unwatch()
             self._monitor.close(0)
             self._monitor = None
         if self._pump is not None:

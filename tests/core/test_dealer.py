@@ -176,3 +176,22 @@ def test_a_bad_endpoint_is_a_value_error(endpoint: str) -> None:
     """With the endpoint in the message, and no socket left open."""
     with pytest.raises(ValueError, match="cannot connect"):
         connect_dealer(endpoint)
+
+
+def test_a_close_that_meets_a_disconnect_leaves_the_shared_context_alive() -> None:
+    """libzmq blocks for ever on events for a monitor whose reader is gone; the monitor goes first."""
+
+    async def main() -> None:
+        for number in range(150):
+            with RawRouter() as node:
+                dealer = NodeDealer([node.endpoint])
+                dealer.start()
+                call = asyncio.create_task(dealer.call(b"echo", [b"a"], 5))
+                assert (await node.receive())[2:] == [b"", b"MDPC01", b"echo", b"a"]
+            if number % 2:
+                await asyncio.sleep(0.0001 * (number % 7))
+            dealer.close()
+            with pytest.raises(ServerUnreachableError):
+                await call
+
+    asyncio.run(main())
