@@ -179,7 +179,7 @@ def test_a_bad_endpoint_is_a_value_error(endpoint: str) -> None:
 
 
 def test_a_close_that_meets_a_disconnect_leaves_the_shared_context_alive() -> None:
-    """libzmq blocks for ever on events for a monitor whose reader is gone; the monitor goes first."""
+    """An event for a monitor whose reader is gone blocks libzmq for ever: the monitor goes first."""
 
     async def main() -> None:
         for number in range(150):
