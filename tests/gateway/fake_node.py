@@ -230,16 +230,18 @@ class FakeNode:
         return [tsp.OK, tsp.encode_head(tsp.BatchAck(tuple(lines), CREATED_MS, self.durability, 3))]
 
     async def _events(self, head: tsp.EventsHead) -> list[bytes]:
+        self._happened = asyncio.Event()  # before looking: happen() is called by another thread
         last = self.events[-1].id if self.events else self.events_from
         since = last if head.since < 0 else head.since
         if since >= last and head.wait_ms:
-            self._happened = asyncio.Event()
             try:
                 await asyncio.wait_for(self._happened.wait(), head.wait_ms / 1000)
             except TimeoutError:
                 pass  # nothing happened
         gap_to = self.events_from if since < self.events_from else -1
-        found = [event for event in self.events if event.id > since and head.service in ("", event.service)]
+        known = list(self.events)
+        last = known[-1].id if known else last
+        found = [event for event in known if event.id > since and head.service in ("", event.service)]
         page = found[: head.limit]
         next_ = page[-1].id if len(found) > head.limit else max(since, gap_to, last)
         return [tsp.OK, tsp.encode_head(tsp.EventsPage(tuple(page), next_, gap_to))]
