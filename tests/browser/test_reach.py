@@ -52,6 +52,18 @@ def focused(page: Page) -> str:
     return found
 
 
+def check_focused(page: Page, words: str) -> None:
+    """Wait until what has the focus shows these words; fails after the deadline, saying what has it.
+
+    The address changes first and the view is drawn after it: an assertion in between sees the old page.
+    """
+    shows = "words => document.activeElement.textContent.trim() === words"
+    try:
+        page.wait_for_function(shows, arg=words)
+    except Exception as error:
+        raise AssertionError(f"{focused(page)[:200]!r} has the focus, not {words!r}") from error
+
+
 def look_at(site: Site, visit: Visit, view: str) -> Page:
     """One of the views, drawn to its end: a dead letter for the job."""
     if view != "job":
@@ -69,9 +81,9 @@ def test_tab_order(site: Site, visit: Visit) -> None:
     """The first Tab is the skip link, which leads to the view; then brand, views, help."""
     page = look_at(site, visit, "#/")
     page.keyboard.press("Tab")
-    assert focused(page) == "Skip to the content"
+    check_focused(page, "Skip to the content")
     page.keyboard.press("Enter")
-    assert focused(page) == "Services"
+    check_focused(page, "Services")
     page.reload()
     page.locator("tbody tr").first.wait_for()
     order = []
@@ -88,14 +100,15 @@ def test_keyboard_alone(site: Site, visit: Visit) -> None:
     page.keyboard.press("g")
     page.keyboard.press("j")
     page.wait_for_url("**/#/jobs")
-    assert focused(page) == "Jobs"
+    check_focused(page, "Jobs")
     page.locator(f"a[href='#/jobs/{jobs[0]}']").wait_for()
     page.keyboard.press("j")
     page.keyboard.press("j")
     page.keyboard.press("k")
-    assert focused(page) == jobs[2]
+    check_focused(page, jobs[2])
     page.keyboard.press("Enter")
     check_shown(page, "h1", "Job of keyboard")
+    page.locator("[data-shortcut=c]:visible").wait_for()
     page.keyboard.press("c")
     page.locator("dialog[open]").wait_for()
     page.keyboard.press("Tab")
@@ -105,6 +118,7 @@ def test_keyboard_alone(site: Site, visit: Visit) -> None:
     assert site.state(jobs[2]) == "cancelled"
     page.keyboard.press("u")
     page.wait_for_url("**/#/jobs")
+    check_focused(page, "Jobs")
     page.keyboard.press("/")
     page.keyboard.type(jobs[1])
     check_shown(page, "h1", "Job of keyboard")
