@@ -15,10 +15,10 @@ from core.pure.fold import Fold
 from core.pure.twin import TwinOptions
 from core.shell.node import NodeOptions
 from gateway.composition.journal import DATA_FILE
-from gateway.composition.node import Bell, Progress, Ready, Trace, broker_limits, limits, store_options
 from gateway.composition.pair_node import PairNode, PairOptions, run_pair_node, write_aside
 from gateway.composition.replica import BACKUP, PRIMARY, WAITS, PairJournal
 from gateway.composition.settings import Settings, SettingsError
+from gateway.composition.sizing import Bell, Progress, Ready, Trace, broker_limits, limits, store_options
 from titanic_store import Flag, Options, create_store, open_ring
 
 log = logging.getLogger("titanic.pair")

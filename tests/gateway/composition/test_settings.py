@@ -6,8 +6,8 @@ import pytest
 
 from core.pure.titanic import TitanicLimits
 from gateway.composition import settings as config
-from gateway.composition.node import limits, store_options
 from gateway.composition.settings import SettingsError
+from gateway.composition.sizing import limits, store_options
 
 
 @pytest.fixture(autouse=True)
