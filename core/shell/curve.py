@@ -120,7 +120,7 @@ class Authenticator:
         self.connections_refused = 0
         self.admission = allow.Admission(load_list(folder))
         self._folder = folder
-        self._seen = _fingerprint(folder / ALLOW_FILE)
+        self._seen = fingerprint(folder / ALLOW_FILE)
         socket: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
         socket.setsockopt(zmq.LINGER, 0)
         socket.bind(zap.ENDPOINT)
@@ -133,7 +133,7 @@ class Authenticator:
 
     def refresh(self, *, always: bool = False) -> None:
         """Read the list again if its file is another one than before."""
-        seen = _fingerprint(self._folder / ALLOW_FILE)
+        seen = fingerprint(self._folder / ALLOW_FILE)
         if seen == self._seen and not always:
             return
         self._seen = seen
@@ -162,7 +162,8 @@ class Authenticator:
         self._pump.send(reply)
 
 
-def _fingerprint(path: Path) -> tuple[int, int, int]:
+def fingerprint(path: Path) -> tuple[int, int, int]:
+    """Another one when the file is another one; zeros while there is none."""
     try:
         facts = path.stat()
     except OSError:

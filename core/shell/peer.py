@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from core.pure.peer import FRAMES_MAX_COUNT
+from core.shell.peer_keys import LinkGate
 from core.shell.pump import SocketPump
 from core.shell.sockets import bind_router
+
+log = logging.getLogger("titanic.pair")
 
 HEARTBEAT_MS: Final = 500
 TIMEOUT_MS: Final = 2_000
@@ -26,10 +31,16 @@ RECONNECT_MAX_MS: Final = 500
 PROBE_S: Final = 0.2
 PROBE_TIMEOUT_S: Final = 1.0
 QUEUE_MAX_BYTES: Final = 32 << 20
+REFRESH_S: Final = 1.0
+REBIND_S: Final = 0.01
 
 
 class PeerLink:
-    """``on_message(frames)`` is given what the peer says, ``on_refused()`` told that its port is closed."""
+    """``on_message(frames)`` is given what the peer says, ``on_refused()`` told that its port is closed.
+
+    With ``curve``, the folder of the broker's keys, both directions are encrypted, and only a peer that
+    holds the same key is spoken to. CurveError if that key cannot be used: nothing is bound then.
+    """
 
     def __init__(
         self,
@@ -40,6 +51,7 @@ class PeerLink:
         after_batch: Callable[[], None],
         *,
         message_max_bytes: int,
+        curve: Path | None = None,
     ) -> None:
         self.up = False
         self._peer = peer
@@ -47,18 +59,40 @@ class PeerLink:
         self._on_refused = on_refused
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._probing: asyncio.Task[None] | None = None
+        self._refresh: asyncio.TimerHandle | None = None
+        self._gate: LinkGate | None = None
         try:
-            router, self.endpoint = bind_router(self._context, bind, message_max_bytes=message_max_bytes)
+            if curve is not None:  # before anything binds: whoever comes first is asked for its key
+                self._gate = LinkGate(self._context, curve)
+            router, self.endpoint = bind_router(
+                self._context,
+                bind,
+                message_max_bytes=message_max_bytes,
+                secret_key=self._gate.keys.secret if self._gate is not None else b"",
+            )
             dealer = self._dealer(message_max_bytes)
             # before the connection is made: an event that nobody watches for is gone
             monitor = dealer.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
             dealer.connect(peer)
         except BaseException:
+            if self._gate is not None:
+                self._gate.close()
             self._context.destroy(linger=0)
             raise
+        self._router, self._dealing = router, dealer
         self._in = SocketPump(router, self._receive, after_batch=after_batch, frames_max=FRAMES_MAX_COUNT)
         self._out = SocketPump(dealer, _ignore, send_queue_max_bytes=QUEUE_MAX_BYTES)
         self._monitor = SocketPump(monitor, self._on_event)
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether the peer must hold this node's key."""
+        return self._gate is not None
+
+    @property
+    def refused_count(self) -> int:
+        """Connections that were refused for their key."""
+        return self._gate.refused_count if self._gate is not None else 0
 
     def _dealer(self, message_max_bytes: int) -> zmq.Socket[bytes]:
         dealer = self._context.socket(zmq.DEALER)
@@ -72,6 +106,8 @@ class PeerLink:
             (zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS),
         ):
             dealer.set(option, value)
+        if self._gate is not None:
+            self._gate.keys.apply(dealer)
         return dealer
 
     def start(self) -> None:
@@ -79,6 +115,8 @@ class PeerLink:
         for pump in (self._in, self._monitor, self._out):
             pump.start()
         self._probe()
+        if self._gate is not None:
+            self._refresh = asyncio.get_running_loop().call_later(REFRESH_S, self._on_refresh)
 
     def send(self, frames: list[bytes]) -> None:
         """To the peer, if there is a connection."""
@@ -89,11 +127,42 @@ class PeerLink:
         """Everything is closed; what was said last has half a second to leave."""
         if self._probing is not None:
             self._probing.cancel()
+        if self._refresh is not None:
+            self._refresh.cancel()
         self._out.unwatch()
         self._monitor.close(0)
         self._in.close(0)
         self._out.close(500)
+        if self._gate is not None:
+            self._gate.close()
         self._context.term()
+
+    # -- another key, read when its file changes
+
+    def _on_refresh(self) -> None:
+        assert self._gate is not None, "only with CURVE"
+        self._refresh = asyncio.get_running_loop().call_later(REFRESH_S, self._on_refresh)
+        if not self._gate.changed():
+            return
+        log.warning("the key of the link has changed; it is up again once the peer has the same one")
+        self._router.unbind(self.endpoint)
+        self._router.setsockopt(zmq.CURVE_SECRETKEY, self._gate.keys.secret)
+        self._dealing.disconnect(self._peer)
+        self._gate.keys.apply(self._dealing)
+        self._dealing.connect(self._peer)
+        self._bind_again()
+
+    def _bind_again(self) -> None:
+        try:
+            self._router.bind(self.endpoint)
+        except zmq.ZMQError:  # libzmq closes the old listener in its own thread
+            assert self._refresh is not None, "a key is read by a timer"
+            self._refresh.cancel()
+            self._refresh = asyncio.get_running_loop().call_later(REBIND_S, self._bind_again)
+            return
+        assert self._refresh is not None, "a key is read by a timer"
+        self._refresh.cancel()
+        self._refresh = asyncio.get_running_loop().call_later(REFRESH_S, self._on_refresh)
 
     def _receive(self, frames: list[bytes]) -> None:
         self._on_message(frames[1:])

@@ -221,7 +221,10 @@ def node(
     settings = config.load(flags)
     _refuse_open("broker", settings)
     if settings.role != "single" and settings.peer_bind is not None:
-        config.refuse_open_address("peer-bind", settings.peer_bind, insecure=settings.insecure)
+        has_keys = settings.curve_dir is not None
+        config.refuse_open_address(
+            "peer-bind", settings.peer_bind, insecure=settings.insecure, curve=has_keys
+        )
 
     def ready(values: dict[str, Any]) -> None:
         facts(values, as_json, title="node is ready; Ctrl-C stops it")

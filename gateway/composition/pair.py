@@ -118,6 +118,8 @@ async def run_paired(
             "jobs": len(journal.index),
             "role": settings.role,
             "peer_bind": node.peer_endpoint,
+            "peer": settings.peer,
+            "link": "encrypted" if node.link_encrypted else "plain",
         }
         ready(facts)
 

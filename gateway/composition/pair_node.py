@@ -81,8 +81,10 @@ class PairNode(Node):
             self._on_refused,
             self._settle,
             message_max_bytes=options.limits.message_max_bytes + (2 << 20),
+            curve=options.curve,
         )
         self.peer_endpoint = self._link.endpoint
+        self.link_encrypted = self._link.encrypted
         self.host = PairHost(
             journal,
             clock=self._clock.now,
@@ -371,7 +373,12 @@ class PairNode(Node):
 
     def _counters(self) -> dict[str, int]:
         twin = self.twin
-        return {**super()._counters(), **twin.counters, "pair_held_dropped": twin.held_dropped_count}
+        return {
+            **super()._counters(),
+            **twin.counters,
+            "pair_held_dropped": twin.held_dropped_count,
+            "pair_link_refused": self._link.refused_count,
+        }
 
 
 async def run_pair_node(

@@ -104,6 +104,10 @@ def test_store_is_private(family: Processes, tmp_path: Path) -> None:
         ("--insecure", ["node", "--broker", "tcp://0.0.0.0:0"]),
         ("--insecure", ["gateway", "--http", "[::]:0"]),
         ("--insecure", ["broker", "--bind", "tcp://*:0"]),
+        (
+            "--peer-bind",
+            ["node", "--role", "backup", "--peer-bind", "tcp://*:1", "--peer", "tcp://127.0.0.1:1"],
+        ),
         ("--exec CMD", ["worker", "wordcount"]),
         ("exclude", ["worker", "x", "--exec", "cat", "--python", "a:b"]),
         ("MODULE:FUNCTION", ["worker", "x", "--python", "a"]),
