@@ -172,7 +172,11 @@ class Journal(Protocol):
         ...
 
     def counters(self) -> Mapping[str, int]:
-        """What the journal counts, for statistics; names begin with ``store_``."""
+        """What the journal counts, for statistics: only ever more; names begin with ``store_``."""
+        ...
+
+    def gauges(self) -> Mapping[str, int]:
+        """How things stand with the journal now, for statistics: up and down; names begin with ``store_``."""
         ...
 
 

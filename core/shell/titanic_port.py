@@ -186,6 +186,7 @@ class TitanicShell:
             "records_damaged": self.damaged_count,
         }
         gauges: dict[str, float] = {
+            **self.journal.gauges(),
             "jobs_open": titanic.jobs_count,
             "attempts_running": len(life.attempts),
             "waiters": titanic.waiters_count,

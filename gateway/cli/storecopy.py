@@ -31,10 +31,13 @@ _ZEROS: Final = bytes(HOLE_BYTES)
 
 
 class Sink:
-    """A file that is written front to back; zeros become holes. ``digest`` is over everything."""
+    """A file that is written front to back; zeros become holes. ``digest`` is over everything.
+
+    Only its owner may read it: a copy holds the secrets of the store.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("xb")
+        self._file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
         self.digest = hashlib.sha256()
         self.size_bytes = 0
 

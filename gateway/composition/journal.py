@@ -118,7 +118,11 @@ class RingJournal:
 
     def counters(self) -> Mapping[str, int]:
         """See Journal.counters."""
-        return {f"store_{name}": count for name, count in {**self.ring.counters, **self.ring.gauges}.items()}
+        return {f"store_{name}": count for name, count in self.ring.counters.items()}
+
+    def gauges(self) -> Mapping[str, int]:
+        """See Journal.gauges."""
+        return {f"store_{name}": value for name, value in self.ring.gauges.items()}
 
     def _read_meta(self, at: int) -> tuple[bytes, int]:
         try:

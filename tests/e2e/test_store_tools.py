@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
@@ -63,6 +62,7 @@ def test_a_live_backup_is_clean_and_can_be_served(
     assert line.endswith("clean")
     assert " 40 live" in line
     assert copy.stat().st_blocks * 512 < copy.stat().st_size / 4, "free chunks are holes"
+    assert copy.stat().st_mode & 0o777 == 0o600, "it holds the store's secrets"
     assert said(capsys, "store", "check", str(copy))[-1] == "clean"
     assert not list(tmp_path.glob("*.part"))
     said(capsys, "store", "restore", str(copy), str(tmp_path / "data"))
@@ -82,7 +82,6 @@ class Busy:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self.stored: list[str] = []
-        self.slowest_s = 0.0
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -96,9 +95,7 @@ class Busy:
     def _run(self) -> None:
         with httpx.Client(base_url=self._url) as client:
             while not self._stop.is_set():
-                before = time.monotonic()
                 job = client.post("/v1/services/busy/jobs", content=bytes(20_000)).json()["id"]
-                self.slowest_s = max(self.slowest_s, time.monotonic() - before)
                 self.stored.append(job)
                 if len(self.stored) % 2:
                     client.delete(f"/v1/jobs/{job}")
@@ -107,16 +104,17 @@ class Busy:
 def test_backups_while_jobs_come_and_go(
     site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each is clean and has everything that was acknowledged before it began; nobody waits for it."""
+    """Each is clean and has everything that was acknowledged before it began; jobs are stored meanwhile."""
     with Busy(site.url) as busy:
         for number, source in enumerate((site.url, site.broker, site.url)):
             before = set(busy.stored[1::2]) | set(site.ids)
             copy = str(tmp_path / f"{number}.ring")
+            stored = len(busy.stored)
             said(capsys, "store", "backup", source, copy)
+            assert len(busy.stored) > stored, "nobody waits for a backup"
             rows = said(capsys, "store", "dump", copy, "--kind", "request", "--live", "--json")
             assert before <= {json.loads(row)["key"] for row in rows}
     assert len(busy.stored) > 20
-    assert busy.slowest_s < 2.0
     with httpx.Client(base_url=site.url) as client:
         for job in busy.stored:
             client.delete(f"/v1/jobs/{job}")

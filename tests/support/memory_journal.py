@@ -116,6 +116,9 @@ class MemoryJournal:
     def counters(self) -> Mapping[str, int]:
         return {"store_records_appended": len(self.log)}
 
+    def gauges(self) -> Mapping[str, int]:
+        return {}
+
     def _read(self, at: int) -> tuple[bytes, bytes]:
         if at in self.damaged:
             raise DamagedRecordError(f"offset {at}")
