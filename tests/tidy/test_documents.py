@@ -33,6 +33,7 @@ DOCUMENTS: Final = sorted(
 SCRIPTS: Final = sorted((ROOT / "openapi" / "curl").glob("*.sh"))
 COMMAND: Any = typer.main.get_command(app)
 FENCE: Final = re.compile(r"^```(?:sh|console|bash)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+TEST: Final = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
 LINK: Final = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 TARGET: Final = re.compile(r"^([a-z]+):", re.MULTILINE)
 
@@ -128,6 +129,17 @@ def test_links_lead_somewhere(path: Path) -> None:
     links = [link.partition("#")[0] for link in LINK.findall(path.read_text()) if "://" not in link]
     dead = [link for link in links if link and not (path.parent / link).exists()]
     assert not dead, f"{label(path)}: {dead}"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=label)
+def test_tests_that_are_named_exist(path: Path) -> None:
+    """Where a document says that a test tries something, there is that test."""
+    gone = [
+        f"{file}::{name}"
+        for file, name in TEST.findall(path.read_text())
+        if not (ROOT / file).is_file() or (name and f"def {name}(" not in (ROOT / file).read_text())
+    ]
+    assert not gone, f"{label(path)} names {gone}"
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=label)
