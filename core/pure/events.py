@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
+from collections.abc import Sequence
 from itertools import islice
 from typing import Final
 
@@ -51,6 +52,17 @@ class EventLog:
             self._forgotten = kept[0][0]
         self.last = number
         kept.append((number, step, job, job.attempt, at_ms, detail))
+
+    def add_all(self, first: int, step: int, jobs: Sequence[Job], at_ms: int) -> None:
+        """The same of many jobs, whose records follow each other from number ``first`` on."""
+        kept = self._kept
+        over = len(kept) + len(jobs) - KEPT_COUNT
+        if over > 0:
+            self._forgotten = kept[over - 1][0] if over <= len(kept) else first + over - len(kept) - 1
+        self.last = first + len(jobs) - 1
+        kept.extend(
+            [(number, step, job, job.attempt, at_ms, "") for number, job in enumerate(jobs, start=first)]
+        )
 
     def newest(self, settled: int) -> int:
         """The id of the last event that may be told when everything up to ``settled`` is."""

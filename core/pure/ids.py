@@ -8,6 +8,7 @@ may use it; authorisation is another matter.
 from __future__ import annotations
 
 from hashlib import blake2s
+from struct import unpack
 from typing import Final
 
 from core.pure.jobs import KEY_BYTES
@@ -16,6 +17,10 @@ from core.pure.jobs import KEY_BYTES
 RANDOM_BITS: Final = 50
 TAG_BYTES: Final = 3
 SECRET_BYTES: Final = 32
+
+_RANDOM_MASK: Final = 0xFFF << 40 | 0x3F_FFFF_FFFF
+_FIXED_BITS: Final = 0x8 << 52 | 0b10 << 38
+assert _RANDOM_MASK.bit_count() == RANDOM_BITS
 
 _HEX: Final = frozenset("0123456789abcdefABCDEF")
 
@@ -38,6 +43,18 @@ class Mint:
         tag = self._keyed.copy()
         tag.update(head)
         return head + tag.digest()
+
+    def make_many(self, wall_ms: int, random: bytes) -> list[bytes]:
+        """New ids in ascending order, one for every 8 bytes of ``random``, of which 50 bits are used."""
+        keyed, begin = self._keyed, (wall_ms & 0xFFFF_FFFF_FFFF).to_bytes(6, "big")
+        made = []
+        for bits in unpack(f">{len(random) // 8}Q", random):
+            head = begin + (bits & _RANDOM_MASK | _FIXED_BITS).to_bytes(7, "big")
+            tag = keyed.copy()
+            tag.update(head)
+            made.append(head + tag.digest())
+        made.sort()
+        return made
 
     def issued(self, key: bytes) -> bool:
         """Whether this mint made ``key`` (a stranger's id passes once in 16 million)."""

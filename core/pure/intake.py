@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from struct import unpack
 
 import msgspec
 
 from core.errors import JournalBusyError, JournalFullError
 from core.pure import tsp
 from core.pure.answering import STATE_NAMES, Answering, error
+from core.pure.crowds import Crowds
 from core.pure.ids import Mint, made_at_ms
 from core.pure.jobs import Job, KeyMeta, Now, RequestMeta
 from core.pure.keys import FINGERPRINT_MAX_BYTES, KEY_BYTES, Keys, line_key
@@ -28,6 +31,7 @@ class Intake:
         port: Port,
         mint: Mint,
         life: Lifecycle,
+        crowds: Crowds,
         keys: Keys,
         answering: Answering,
         *,
@@ -40,6 +44,7 @@ class Intake:
         self._port = port
         self._mint = mint
         self._life = life
+        self._crowds = crowds
         self._keys = keys
         self._answering = answering
         self._request_max_bytes = request_max_bytes
@@ -150,18 +155,62 @@ class Intake:
         if refusal is not None:
             self._refuse_batch(path, refusal)
             return
+        results = self._lines(head.keys, lines, head.meta, now)
+        self._port.barrier((AnswerBatch(path, tuple(results), head.meta.fingerprint, now.wall_ms),))
+
+    def pack(self, path: Path, body: Sequence[bytes], now: Now) -> None:
+        """``titanic.pack``: as a batch; if nothing is amiss, all of it is one step."""
+        try:
+            head = tsp.decode_pack(body[0])
+            keys, lines = _unpack(head, body[1:])
+        except (msgspec.MsgspecError, IndexError, ValueError) as wrong:
+            self._refuse_pack(path, f"pack head: {wrong}")
+            return
+        meta = head.meta
+        refusal = "a pack has no idempotency key" if meta.idempotency else self.refusal(meta, ())
+        if refusal is not None:
+            self._refuse_pack(path, refusal)
+            return
+        if self._all_new(keys, lines):
+            self.stamp(meta, (b"",), now)
+            state = "scheduled" if meta.not_before_ms > now.wall_ms else "queued"
+            ack = tsp.PackAck(state, now.wall_ms, self._durability, self.epoch)
+            answer = Answer(path, tsp.PACK, (tsp.OK, tsp.encode_head(ack)))
+            if self._crowds.accept(keys, meta, lines, answer, now):
+                return
+        results = self._lines(keys, lines, meta, now)
+        judged = tuple(line for line in results if isinstance(line, tsp.BatchLine))
+        ack = tsp.PackAck("", now.wall_ms, self._durability, self.epoch, judged)
+        self._port.barrier((Answer(path, tsp.PACK, (tsp.OK, tsp.encode_head(ack))),))
+
+    def _all_new(self, keys: Sequence[bytes], lines: Sequence[bytes]) -> bool:
+        """Whether every line can be a job under its key: ours, unknown here, and above the one before."""
+        issued, index, before = self._mint.issued, self._index, b""
+        for key in keys:
+            if key <= before or key in index or not issued(key):
+                return False
+            before = key
+        return max(map(len, lines)) <= self._request_max_bytes
+
+    def _refuse_pack(self, path: Path, detail: str) -> None:
+        self._answering.answer(path, tsp.PACK, *error(tsp.UNKNOWN, detail))
+
+    def _lines(
+        self, keys: Sequence[bytes], lines: Sequence[bytes], meta: RequestMeta, now: Now
+    ) -> list[tsp.BatchLine | Job]:
+        """What becomes of each line by itself; a Job is the entry of a key that is bound."""
         results: list[tsp.BatchLine | Job] = []
         full = ""
-        for number, (key, line) in enumerate(zip(head.keys, lines, strict=True)):
+        for number, (key, line) in enumerate(zip(keys, lines, strict=True)):
             if full:
                 results.append(tsp.BatchLine(507, key, detail=full))
                 continue
             try:
-                results.append(self._line(number, key, line, head.meta, now))
+                results.append(self._line(number, key, line, meta, now))
             except JournalFullError as error_:
                 full = f"the store is full: {error_}"
                 results.append(tsp.BatchLine(507, key, detail=full))
-        self._port.barrier((AnswerBatch(path, tuple(results), head.meta.fingerprint, now.wall_ms),))
+        return results
 
     def _line(self, number: int, key: bytes, line: bytes, meta: RequestMeta, now: Now) -> tsp.BatchLine | Job:
         """What becomes of one line; a Job is the entry of a key that is bound, to be judged later."""
@@ -230,3 +279,20 @@ class Intake:
         meta.accepted_ms = now.wall_ms
         meta.frame_sizes = () if len(frames) == 1 else tuple(map(len, frames))
         meta.key_lifetime_ms = self._keys.lifetime_ms(meta) if meta.idempotency else 0
+
+
+def _unpack(head: tsp.PackHead, frames: Sequence[bytes]) -> tuple[list[bytes], list[bytes]]:
+    """(keys, bodies) of a pack. Raises ValueError if its parts do not fit together."""
+    if len(frames) != 1:
+        raise ValueError(f"{len(frames)} frames of bodies, not one")
+    keys, sizes, body = head.keys, head.sizes, frames[0]
+    count = len(sizes) // 4
+    if not count or len(sizes) != 4 * count or len(keys) != KEY_BYTES * count:
+        raise ValueError(f"{len(keys)} bytes of ids for {len(sizes)} bytes of sizes")
+    if count > tsp.BATCH_MAX_COUNT:
+        raise ValueError(f"{count} jobs; the limit is {tsp.BATCH_MAX_COUNT}")
+    ends = list(accumulate(unpack(f"<{count}I", sizes)))
+    if ends[-1] != len(body):
+        raise ValueError(f"{len(body)} bytes of bodies where {ends[-1]} are announced")
+    bodies = [body[start:end] for start, end in zip((0, *ends), ends, strict=False)]
+    return [keys[at : at + KEY_BYTES] for at in range(0, len(keys), KEY_BYTES)], bodies

@@ -10,18 +10,18 @@ class Owners:
         self._names: dict[str, str] = {}
         self.open_counts: dict[str, int] = {}
 
-    def opened(self, owner: str) -> str:
-        """One job more; the shared object of this name."""
+    def opened(self, owner: str, count: int = 1) -> str:
+        """``count`` jobs more; the shared object of this name."""
         if not owner:
             return ""
         name = self._names.setdefault(owner, owner)
-        self.open_counts[name] = self.open_counts.get(name, 0) + 1
+        self.open_counts[name] = self.open_counts.get(name, 0) + count
         return name
 
-    def closed(self, owner: str) -> None:
-        """One job less."""
+    def closed(self, owner: str, count: int = 1) -> None:
+        """``count`` jobs less."""
         if not owner:
             return
-        self.open_counts[owner] -= 1
+        self.open_counts[owner] -= count
         if not self.open_counts[owner]:
             del self.open_counts[owner], self._names[owner]

@@ -97,6 +97,13 @@ class Advance(Effect, frozen=True, gc=False):
     state: int
 
 
+class AdvanceAll(Effect, frozen=True, gc=False):
+    """As :class:`Advance`, of many jobs of one service that were accepted together."""
+
+    jobs: tuple[Job, ...]
+    state: int
+
+
 class Wake(Effect, frozen=True, gc=False):
     """Tell whoever hands out work that ``service`` has some."""
 
@@ -147,6 +154,21 @@ class Journal(Protocol):
         """
         ...
 
+    def append_all(
+        self,
+        kind: int,
+        jobs: Sequence[Job],
+        meta: bytes,
+        bodies: Sequence[bytes],
+        after_sync: tuple[Effect, ...],
+    ) -> int:
+        """Queue a record that opens each job, all with this meta and one body each; the first's sequence.
+
+        The others follow one by one; ``after_sync`` comes back once all are durable. The keys are new and
+        differ. 0, and nothing has changed: append them one by one. Raises JournalFailedError.
+        """
+        ...
+
     def barrier(self, after_sync: tuple[Effect, ...]) -> None:
         """Hand ``after_sync`` back once everything appended so far is durable."""
         ...
@@ -192,6 +214,17 @@ class Port(Protocol):
         self, kind: int, job: Job, meta: bytes, body: Sequence[bytes], after_sync: tuple[Effect, ...]
     ) -> int:
         """See :meth:`Journal.append`."""
+        ...
+
+    def append_all(
+        self,
+        kind: int,
+        jobs: Sequence[Job],
+        meta: bytes,
+        bodies: Sequence[bytes],
+        after_sync: tuple[Effect, ...],
+    ) -> int:
+        """See :meth:`Journal.append_all`."""
         ...
 
     def barrier(self, after_sync: tuple[Effect, ...]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Final
 
 from core.pure.ids import made_at_ms
@@ -40,6 +41,10 @@ class ServiceQueue:
     def push(self, job: Job) -> None:
         """The job is last of its priority. Its state must be QUEUED already."""
         self._lane(job.priority).append(job)
+
+    def push_all(self, jobs: Sequence[Job]) -> None:
+        """The jobs, all of one priority, are last of it, in this order. Their state is QUEUED already."""
+        self._lane(jobs[0].priority).extend(jobs)
 
     def push_front(self, job: Job) -> None:
         """The job is first of its priority: it was accepted before all that wait."""

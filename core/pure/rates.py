@@ -17,12 +17,12 @@ class Rate:
         self._count = 0
         self._before = 0
 
-    def hit(self, mono_ms: int) -> None:
-        """It happened."""
+    def hit(self, mono_ms: int, count: int = 1) -> None:
+        """It happened, ``count`` times."""
         minute = mono_ms // MINUTE_MS
         if minute != self._minute:
             self._roll(minute)
-        self._count += 1
+        self._count += count
 
     def _roll(self, minute: int) -> None:
         self._before = self._count if minute == self._minute + 1 else 0

@@ -7,6 +7,7 @@ or a removal anywhere else at a few hundred bytes moved, however many ids there 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
+from collections.abc import Sequence
 from itertools import islice
 from typing import Final
 
@@ -47,6 +48,20 @@ class Roster:
             self._tail = [key]
             self._blocks.append(self._tail)
             self._lows.append(key)
+
+    def add_all(self, keys: Sequence[bytes]) -> None:
+        """All of these are in; they ascend, and none was in before."""
+        if not keys or keys[0] <= self._high:
+            for key in keys:
+                self.add(key)
+            return
+        self._high = keys[-1]
+        room = max(0, BLOCK_COUNT - len(self._tail)) if self._tail else 0
+        self._tail += keys[:room]
+        for at in range(room, len(keys), BLOCK_COUNT):
+            self._tail = list(keys[at : at + BLOCK_COUNT])
+            self._blocks.append(self._tail)
+            self._lows.append(keys[at])
 
     def _insert(self, key: bytes) -> None:
         at = max(0, bisect_right(self._lows, key) - 1)

@@ -14,6 +14,7 @@ import msgspec
 from core.errors import JournalFullError
 from core.pure import tsp
 from core.pure.answering import STATE_NAMES, Answering, error
+from core.pure.crowds import Crowds
 from core.pure.desk import Desk
 from core.pure.events import EventLog
 from core.pure.ids import Mint, parse_id
@@ -83,16 +84,18 @@ class Titanic:
         )
         self.events = EventLog(last_seq)
         self.life = Lifecycle(index, port, limits.life, self.events, self.keys, self._ended)
+        self.crowds = Crowds(self.life, port, self.events)
         self._answering = answering = Answering(index, port, mint)
         self.desk = desk = Desk(index, port, self.life, self.events, answering)
         self.intake = Intake(
-            index, port, mint, self.life, self.keys, answering,
+            index, port, mint, self.life, self.crowds, self.keys, answering,
             request_max_bytes=limits.request_max_bytes, frames_max_count=limits.frames_max_count,
             durability=durability, epoch=epoch,
         )  # fmt: skip
         self._services: dict[bytes, Callable[[Path, Sequence[bytes], Now], None]] = {
             tsp.SUBMIT: self.intake.submit,
             tsp.BATCH: self.intake.batch,
+            tsp.PACK: self.intake.pack,
             tsp.FETCH: self._fetch,
             tsp.STATUS: self._status,
             tsp.CANCEL: desk.cancel,

@@ -10,13 +10,15 @@ one msgpack array, the *head*, as their first body frame, and raw frames behind 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
 
 import msgspec
 
 from core.errors import PeerError
 from core.pure.jobs import RequestMeta
+
+T = TypeVar("T")
 
 REQUEST: Final = b"titanic.request"
 REPLY: Final = b"titanic.reply"
@@ -25,6 +27,7 @@ SUBMIT: Final = b"titanic.submit"
 FETCH: Final = b"titanic.fetch"
 STATUS: Final = b"titanic.status"
 BATCH: Final = b"titanic.batch"
+PACK: Final = b"titanic.pack"
 DELETE: Final = b"titanic.delete"
 CANCEL: Final = b"titanic.cancel"
 RETRY: Final = b"titanic.retry"
@@ -38,7 +41,8 @@ STATS: Final = b"titanic.stats"
 
 PLAIN: Final = (REQUEST, REPLY, CLOSE)
 EXTENDED: Final = (
-    SUBMIT, FETCH, STATUS, BATCH, DELETE, CANCEL, RETRY, LIST, SERVICES, PAUSE, RESUME, EVENTS, HELLO, STATS,
+    SUBMIT, FETCH, STATUS, BATCH, PACK, DELETE, CANCEL, RETRY, LIST, SERVICES, PAUSE, RESUME, EVENTS, HELLO,
+    STATS,
 )  # fmt: skip
 
 OK: Final = b"200"
@@ -166,6 +170,29 @@ class BatchAck(msgspec.Struct, frozen=True, array_like=True, gc=False):
     created_ms: int
     durability: str
     epoch: int
+
+
+class PackHead(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """``titanic.pack``: a batch whose bodies lie in one frame behind the head, one after the other.
+
+    ``keys`` are the ids the caller made, 16 bytes each; ``sizes`` the lengths of the bodies, u32
+    little-endian each; ``meta`` is that of each and has no idempotency key. What a gateway sends under load:
+    a frame costs more than a body.
+    """
+
+    keys: bytes
+    sizes: bytes
+    meta: RequestMeta
+
+
+class PackAck(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """200 to a pack. Without ``lines``: all are stored, as new, and are in ``state``; else as in BatchAck."""
+
+    state: str
+    created_ms: int
+    durability: str
+    epoch: int
+    lines: tuple[BatchLine, ...] = ()
 
 
 class ListHead(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -314,27 +341,42 @@ class Stats(msgspec.Struct, frozen=True, array_like=True, gc=False):
     owners: dict[str, int] = {}  # open jobs; msgspec copies the default
 
 
+def _decoder(kind: type[T]) -> Callable[[bytes], T]:
+    """Decodes a head. Raises msgspec.MsgspecError for whatever is none, text that is no UTF-8 included."""
+    decode = msgspec.msgpack.Decoder(kind).decode
+
+    def decode_checked(raw: bytes) -> T:
+        try:
+            return decode(raw)
+        except UnicodeDecodeError as error:
+            raise msgspec.DecodeError(f"text that is not UTF-8: {error.reason}") from error
+
+    return decode_checked
+
+
 encode_head = msgspec.msgpack.Encoder().encode
-decode_submit = msgspec.msgpack.Decoder(SubmitHead).decode
-decode_ack = msgspec.msgpack.Decoder(SubmitAck).decode
-decode_fetch = msgspec.msgpack.Decoder(FetchHead).decode
-decode_reply_head = msgspec.msgpack.Decoder(ReplyHead).decode
-decode_job = msgspec.msgpack.Decoder(JobHead).decode
-decode_deleted = msgspec.msgpack.Decoder(Deleted).decode
-decode_batch = msgspec.msgpack.Decoder(BatchHead).decode
-decode_batch_ack = msgspec.msgpack.Decoder(BatchAck).decode
-decode_list = msgspec.msgpack.Decoder(ListHead).decode
-decode_page = msgspec.msgpack.Decoder(JobPage).decode
-decode_services = msgspec.msgpack.Decoder(ServicesHead).decode
-decode_services_page = msgspec.msgpack.Decoder(ServicesPage).decode
-decode_service_row = msgspec.msgpack.Decoder(ServiceRow).decode
-decode_pause = msgspec.msgpack.Decoder(PauseHead).decode
-decode_events = msgspec.msgpack.Decoder(EventsHead).decode
-decode_events_page = msgspec.msgpack.Decoder(EventsPage).decode
-decode_status = msgspec.msgpack.Decoder(JobStatus).decode
-decode_error = msgspec.msgpack.Decoder(ErrorHead).decode
-decode_hello = msgspec.msgpack.Decoder(Hello).decode
-decode_stats = msgspec.msgpack.Decoder(Stats).decode
+decode_submit = _decoder(SubmitHead)
+decode_ack = _decoder(SubmitAck)
+decode_fetch = _decoder(FetchHead)
+decode_reply_head = _decoder(ReplyHead)
+decode_job = _decoder(JobHead)
+decode_deleted = _decoder(Deleted)
+decode_batch = _decoder(BatchHead)
+decode_batch_ack = _decoder(BatchAck)
+decode_pack = _decoder(PackHead)
+decode_pack_ack = _decoder(PackAck)
+decode_list = _decoder(ListHead)
+decode_page = _decoder(JobPage)
+decode_services = _decoder(ServicesHead)
+decode_services_page = _decoder(ServicesPage)
+decode_service_row = _decoder(ServiceRow)
+decode_pause = _decoder(PauseHead)
+decode_events = _decoder(EventsHead)
+decode_events_page = _decoder(EventsPage)
+decode_status = _decoder(JobStatus)
+decode_error = _decoder(ErrorHead)
+decode_hello = _decoder(Hello)
+decode_stats = _decoder(Stats)
 
 
 def service_error(service: bytes) -> str | None:

@@ -19,6 +19,7 @@ from core.pure.keys import MEMORY_BYTES
 from core.pure.notes import Notes
 from core.pure.ports import (
     Advance,
+    AdvanceAll,
     Answer,
     AnswerBatch,
     AnswerBound,
@@ -100,6 +101,7 @@ class TitanicShell:
         self._performers: dict[type[Effect], Callable[[Effect], None]] = dict(others)
         self._on(Answer, self._answer)
         self._on(Advance, self._advance)
+        self._on(AdvanceAll, self._advance_all)
         self._on(AnswerReply, self._answer_reply)
         self._on(AnswerStatus, self._answer_status)
         self._on(AnswerReplay, self._answer_replay)
@@ -127,6 +129,20 @@ class TitanicShell:
         """See Journal.append."""
         number = self.journal.append(kind, job, meta, body, after_sync)
         if after_sync:
+            self._awaited.append(number)
+        return number
+
+    def append_all(
+        self,
+        kind: int,
+        jobs: Sequence[Job],
+        meta: bytes,
+        bodies: Sequence[bytes],
+        after_sync: tuple[Effect, ...],
+    ) -> int:
+        """See Journal.append_all."""
+        number = self.journal.append_all(kind, jobs, meta, bodies, after_sync)
+        if number:
             self._awaited.append(number)
         return number
 
@@ -220,6 +236,9 @@ class TitanicShell:
 
     def _advance(self, effect: Advance) -> None:
         self.titanic.advance(effect, self._clock.now())
+
+    def _advance_all(self, effect: AdvanceAll) -> None:
+        self.titanic.crowds.advance(effect, self._clock.now())
 
     def _answer_reply(self, effect: AnswerReply) -> None:
         try:

@@ -86,6 +86,20 @@ class RingJournal:
         except StoreFailedError as error:
             raise JournalFailedError(str(error)) from error
 
+    def append_all(
+        self,
+        kind: int,
+        jobs: Sequence[Job],
+        meta: bytes,
+        bodies: Sequence[bytes],
+        after_sync: tuple[Effect, ...],
+    ) -> int:
+        """See Journal.append_all."""
+        try:
+            return self.ring.append_all(kind, jobs, meta, bodies, after_sync)
+        except StoreFailedError as error:
+            raise JournalFailedError(str(error)) from error
+
     def barrier(self, after_sync: tuple[Effect, ...]) -> None:
         """See Journal.barrier."""
         try:

@@ -2,7 +2,7 @@
 
 A message costs each process about ten microseconds of ZeroMQ whatever is in it, a large part of a submit.
 Under load many requests are read in one turn: those that ask for the same (same service, type, options and
-owner; one frame) become one ``titanic.batch``, each with its own id and its own answer. Alone, a submit is
+owner; one frame) become one ``titanic.pack``, each with its own id and its own answer. Alone, a submit is
 sent as ever, in the same turn. Nothing waits for company.
 """
 
@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from core.pure import tsp
 from core.pure.jobs import RequestMeta
 from gateway.errors import ProblemError
+from gateway.pure.packing import Stored
 from gateway.pure.submission import line_problem
 
 GROUP_MAX: Final = 128
@@ -24,8 +25,44 @@ FRAME_MAX_BYTES: Final = 1 << 16
 assert GROUP_MAX <= tsp.BATCH_MAX_COUNT, "a group is a batch"
 
 SendOne = Callable[[RequestMeta, Sequence[bytes]], Awaitable[tsp.SubmitAck]]
-SendMany = Callable[[RequestMeta, Sequence[bytes]], Awaitable[tsp.BatchAck]]
-_Waiting = list[tuple[bytes, "asyncio.Future[tsp.SubmitAck]"]]
+SendMany = Callable[[RequestMeta, Sequence[bytes]], Awaitable[Stored]]
+
+
+class Submitter(Protocol):
+    """Who waits for a submit; exactly one of the two is called, once."""
+
+    def accepted(self, key: bytes, stored: Stored) -> None:
+        """The job is stored under ``key``, and ``stored``, which others may share, says how."""
+        ...
+
+    def refused(self, error: Exception) -> None:
+        """It is not, or nobody knows; the error is this submitter's own."""
+        ...
+
+
+class Promise:
+    """A submitter as a future of the acknowledgement."""
+
+    __slots__ = ("future",)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.future: asyncio.Future[tsp.SubmitAck] = loop.create_future()
+
+    def accepted(self, key: bytes, stored: Stored) -> None:
+        """See Submitter."""
+        if not self.future.done():
+            ack = tsp.SubmitAck(
+                key, stored.state, stored.created_ms, stored.durability, stored.epoch, stored.replayed
+            )
+            self.future.set_result(ack)
+
+    def refused(self, error: Exception) -> None:
+        """See Submitter."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+_Waiting = list[tuple[bytes, Submitter]]
 
 
 class Coalescer:
@@ -44,18 +81,25 @@ class Coalescer:
         """Store a job of one frame; raises what a submit of its own would have raised."""
         if len(frame) > FRAME_MAX_BYTES:
             return await self._one(meta, (frame,))
-        loop = asyncio.get_running_loop()
-        if self._waiting and (
-            self._bytes > GROUP_MAX_BYTES or len(self._waiting) >= GROUP_MAX or meta != self._meta
+        promise = Promise(asyncio.get_running_loop())
+        self.add(meta, frame, promise)
+        return await promise.future
+
+    def add(self, meta: RequestMeta, frame: bytes, submitter: Submitter) -> None:
+        """As :meth:`submit`, for whoever wants to be called; ``frame`` has at most FRAME_MAX_BYTES."""
+        waiting = self._waiting
+        if waiting and (
+            self._bytes > GROUP_MAX_BYTES
+            or len(waiting) >= GROUP_MAX
+            or (meta is not self._meta and meta != self._meta)
         ):
             self._flush()
-        if not self._waiting:
+            waiting = self._waiting
+        if not waiting:
             self._meta = meta
-            loop.call_soon(self._flush)  # behind all the requests that this turn has read
-        future: asyncio.Future[tsp.SubmitAck] = loop.create_future()
-        self._waiting.append((frame, future))
+            asyncio.get_running_loop().call_soon(self._flush)  # behind all the requests that this turn reads
+        waiting.append((frame, submitter))
         self._bytes += len(frame)
-        return await future
 
     def _flush(self) -> None:
         waiting, meta = self._waiting, self._meta
@@ -68,39 +112,50 @@ class Coalescer:
         task.add_done_callback(self._tasks.discard)
 
     async def _send(self, meta: RequestMeta, waiting: _Waiting) -> None:
+        done = 0
         try:
             if len(waiting) == 1:
-                _resolve(waiting[0][1], await self._one(meta, (waiting[0][0],)))
+                await self._send_one(meta, *waiting[0])
                 return
             self.groups_count += 1
             self.grouped_count += len(waiting)
-            ack = await self._many(meta, [frame for frame, _ in waiting])
-            for line, (frame, future) in zip(ack.lines, waiting, strict=True):
-                if line.status == _OK:
-                    stored = tsp.SubmitAck(line.key, line.state, ack.created_ms, ack.durability, ack.epoch)
-                    _resolve(future, stored)
-                elif line.status == _CONFLICT:  # a collision of ids: it gets another one
-                    _resolve(future, await self._one(meta, (frame,)))
-                else:
-                    _refuse(future, line_problem(line))
+            stored = await self._many(meta, [frame for frame, _ in waiting])
+            if not stored.lines:
+                for key, (_, submitter) in zip(stored.keys, waiting, strict=True):
+                    done += 1
+                    submitter.accepted(key, stored)
+                return
+            for line, (frame, submitter) in zip(stored.lines, waiting, strict=True):
+                done += 1
+                await self._judge(line, stored, meta, frame, submitter)
         except Exception as error:
-            for _, future in waiting:
-                _refuse(future, error)
+            for _, submitter in waiting[done:]:
+                submitter.refused(_own(error))
+
+    async def _judge(
+        self, line: tsp.BatchLine, stored: Stored, meta: RequestMeta, frame: bytes, submitter: Submitter
+    ) -> None:
+        if line.status == _OK:
+            submitter.accepted(line.key, stored.with_state(line.state))
+        elif line.status == _CONFLICT:  # a collision of ids: it gets another one
+            try:
+                await self._send_one(meta, frame, submitter)
+            except Exception as error:
+                submitter.refused(_own(error))
+        else:
+            submitter.refused(line_problem(line))
+
+    async def _send_one(self, meta: RequestMeta, frame: bytes, submitter: Submitter) -> None:
+        ack = await self._one(meta, (frame,))
+        submitter.accepted(ack.key, Stored.of(ack))
 
 
 _OK: Final = int(tsp.OK)
 _CONFLICT: Final = int(tsp.CONFLICT)
 
 
-def _resolve(future: asyncio.Future[tsp.SubmitAck], ack: tsp.SubmitAck) -> None:
-    if not future.done():
-        future.set_result(ack)
-
-
-def _refuse(future: asyncio.Future[tsp.SubmitAck], error: Exception) -> None:
+def _own(error: Exception) -> Exception:
     """Each gets an error of its own: problems are given headers by who sends them."""
-    if future.done():
-        return
     if isinstance(error, ProblemError):
-        error = ProblemError(error.kind, error.detail, extra=error.extra, headers=error.headers)
-    future.set_exception(error)
+        return ProblemError(error.kind, error.detail, extra=error.extra, headers=error.headers)
+    return error

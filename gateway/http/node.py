@@ -22,6 +22,7 @@ from gateway.errors import ProblemError
 from gateway.http.coalescer import Coalescer
 from gateway.pure.answers import ENDED, problem_of
 from gateway.pure.pace import Paces
+from gateway.pure.packing import Stored, pack_frames
 from gateway.pure.ports import NodeLink
 from gateway.pure.quotas import Quotas
 
@@ -152,28 +153,30 @@ class Node:
                 raise problem_of(answer)
         raise PeerError(f"the node refused two new ids with {refused[0].decode('ascii', 'replace')}")
 
-    async def batch(self, meta: RequestMeta, lines: Sequence[bytes]) -> tsp.BatchAck:
-        """Store a job per line in one commit; what became of each is in the acknowledgement."""
+    async def batch(self, meta: RequestMeta, lines: Sequence[bytes]) -> Stored:
+        """Store a job per line in one commit; what became of each is in the answer."""
+        service = tsp.BATCH if meta.idempotency else tsp.PACK
         for _ in range(REINTRODUCTIONS_MAX):
             mint = self._mint or await self._introduced_mint()
-            now_ms = wall_ms()
-            keys = tuple(mint.make(now_ms, _random()) for _ in lines)
-            body = [tsp.encode_head(tsp.BatchHead(keys, meta)), *lines]
+            keys = mint.make_many(wall_ms(), os.urandom(8 * len(lines)))
+            body = _batch_frames(meta, keys, lines)
             repeated = False
             try:
-                answer = await self._call(tsp.BATCH, body, self._timeout_s)
+                answer = await self._call(service, body, self._timeout_s)
             except ServerUnreachableError as error:
-                answer, repeated = await self._repeat(tsp.BATCH, body, error), True
+                answer, repeated = await self._repeat(service, body, error), True
             if answer[0] != tsp.OK:
                 raise problem_of(answer)
-            ack = tsp.decode_batch_ack(answer[1])
-            if len(ack.lines) != len(lines):
-                raise PeerError(f"{len(ack.lines)} lines answer a batch of {len(lines)}")
-            if not any(line.status == int(tsp.NOT_FOUND) for line in ack.lines):
-                if not any(line.replayed for line in ack.lines):
-                    return ack
-                judged = tuple(_judged(*pair, repeated) for pair in zip(ack.lines, keys, strict=True))
-                return msgspec.structs.replace(ack, lines=judged)
+            stored = _stored(service, keys, answer[1])
+            if not stored.lines:
+                return stored
+            if len(stored.lines) != len(lines):
+                raise PeerError(f"{len(stored.lines)} lines answer a batch of {len(lines)}")
+            if not any(line.status == int(tsp.NOT_FOUND) for line in stored.lines):
+                if not any(line.replayed for line in stored.lines):
+                    return stored
+                judged = tuple(_judged(*pair, repeated) for pair in zip(stored.lines, keys, strict=True))
+                return msgspec.structs.replace(stored, lines=judged)
             self.forget()
         raise PeerError("the node refused two batches of new ids")
 
@@ -302,6 +305,22 @@ class Node:
         if len(answer) < 2 and service != tsp.CLOSE:
             raise PeerError(f"{service.decode()} answered with {len(answer)} frames")
         return answer
+
+
+def _batch_frames(meta: RequestMeta, keys: Sequence[bytes], lines: Sequence[bytes]) -> list[bytes]:
+    if meta.idempotency:
+        return [tsp.encode_head(tsp.BatchHead(tuple(keys), meta)), *lines]
+    return pack_frames(meta, keys, lines)
+
+
+def _stored(service: bytes, keys: Sequence[bytes], head: bytes) -> Stored:
+    if service == tsp.BATCH:
+        ack = tsp.decode_batch_ack(head)
+        if not ack.lines:
+            raise PeerError("no line answers a batch")
+        return Stored.of_batch(keys, ack)
+    found = tsp.decode_pack_ack(head)
+    return Stored(keys, found.state, found.created_ms, found.durability, found.epoch, lines=found.lines)
 
 
 def _judged(line: tsp.BatchLine, key: bytes, repeated: bool) -> tsp.BatchLine:

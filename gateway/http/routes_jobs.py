@@ -18,6 +18,7 @@ from gateway.pure import negotiate, problems, submission
 from gateway.pure.answers import problem_of, wrong_state
 from gateway.pure.idempotency import fingerprint as print_of
 from gateway.pure.keys import Scope
+from gateway.pure.packing import Stored
 from gateway.pure.query import BadParametersError, ParameterFault, list_options, no_options, submit_options
 from gateway.pure.views import encode_job, encode_page
 
@@ -137,20 +138,18 @@ class JobRoutes:
             fingerprint=print_of(scope["query_string"], content_type, (body,)) if binding else b"",
         )
         taken = [line for at, line in enumerate(lines) if at not in refused]
-        ack = await self._node.batch(meta, taken) if taken else None
+        stored = await self._node.batch(meta, taken) if taken else None
         hot.submitted_bytes += sum(map(len, taken))
-        answered = submission.merge(refused, ack.lines if ack is not None else ())
-        instance = instance_of(scope)
-        out = [submission.encode_line(line, ack, service.json, instance) + b"\n" for line in answered]
-        return _batch_answer(b"".join(out), ack)
+        answer = submission.encode_lines(refused, stored, service.json, instance_of(scope))
+        return _batch_answer(answer, stored)
 
 
-def _batch_answer(body: bytes, ack: tsp.BatchAck | None) -> Response:
+def _batch_answer(body: bytes, stored: Stored | None) -> Response:
     headers = dict(_NO_STORE)
-    if ack is not None:
-        headers |= {"titanic-durability": ack.durability, "titanic-epoch": str(ack.epoch)}
-        stored = [line for line in ack.lines if line.status == int(tsp.OK)]
-        if stored and all(line.replayed for line in stored):
+    if stored is not None:
+        headers |= {"titanic-durability": stored.durability, "titanic-epoch": str(stored.epoch)}
+        accepted = [line for line in stored.lines if line.status == int(tsp.OK)]
+        if accepted and all(line.replayed for line in accepted):
             headers[REPLAYED[0].decode()] = REPLAYED[1].decode()
     response = Response(body, status_code=202, headers=headers)
     response.headers["content-type"] = submission.BATCH_TYPE.decode()

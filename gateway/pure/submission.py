@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from core.pure import tsp
@@ -11,6 +11,7 @@ from gateway.errors import ProblemError
 from gateway.pure import idempotency, problems
 from gateway.pure.answers import problem_of
 from gateway.pure.keys import Caller
+from gateway.pure.packing import Stored
 from gateway.pure.query import SubmitOptions
 from gateway.pure.trace import traceparent
 from gateway.pure.views import AcceptedView
@@ -97,27 +98,40 @@ def line_problem(line: tsp.BatchLine) -> ProblemError:
     return problem_of((b"%03d" % line.status, tsp.encode_head(tsp.ErrorHead(line.detail))))
 
 
-def encode_line(
-    line: tsp.BatchLine | ProblemError, ack: tsp.BatchAck | None, service_json: bytes, instance: str
+def encode_lines(
+    refused: Mapping[int, ProblemError], stored: Stored | None, service_json: bytes, instance: str
 ) -> bytes:
-    """One line of a batch's answer: what a single submit would have been answered."""
-    if isinstance(line, ProblemError):
-        problem = line
-    elif line.status == int(tsp.OK):
-        assert ack is not None, "a line is acknowledged by a batch"
-        return _accepted.encode(line.key.hex().encode(), service_json, line.state, ack.created_ms)
+    """A batch's answer: a line per line of the request, each what a single submit would have been answered.
+
+    ``refused`` are those that were not sent to the node; ``stored`` says what became of the others.
+    """
+    if stored is not None and not stored.lines:
+        lines: Iterable[bytes] = _accepted.encode_many(
+            stored.keys, service_json, stored.state, stored.created_ms
+        )
+        if not refused:
+            return b"".join(lines)
+        count = len(refused) + len(stored.keys)
     else:
-        problem = line_problem(line)
-    return problems.encode(problem.kind, problem.detail, instance, problem.extra)
-
-
-def merge(
-    refused: Mapping[int, ProblemError], lines: Sequence[tsp.BatchLine]
-) -> list[tsp.BatchLine | ProblemError]:
-    """The answer's lines in the order of the request's: those refused here, and those the node answered."""
+        found = stored.lines if stored is not None else ()
+        lines = [_encode_line(line, stored, service_json, instance) for line in found]
+        count = len(refused) + len(found)
     answered = iter(lines)
-    count = len(refused) + len(lines)
-    return [refused[at] if at in refused else next(answered) for at in range(count)]
+    return b"".join(
+        _problem_line(refused[at], instance) if at in refused else next(answered) for at in range(count)
+    )
+
+
+def _encode_line(line: tsp.BatchLine, stored: Stored | None, service_json: bytes, instance: str) -> bytes:
+    if line.status == int(tsp.OK):
+        assert stored is not None, "a line is acknowledged by a batch"
+        document = _accepted.encode(line.key.hex().encode(), service_json, line.state, stored.created_ms)
+        return document + b"\n"
+    return _problem_line(line_problem(line), instance)
+
+
+def _problem_line(problem: ProblemError, instance: str) -> bytes:
+    return problems.encode(problem.kind, problem.detail, instance, problem.extra) + b"\n"
 
 
 _accepted: Final = AcceptedView()

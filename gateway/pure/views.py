@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Final
 from urllib.parse import quote
 
@@ -245,12 +246,27 @@ class AcceptedView:
 
     def encode(self, hex_id: bytes, service_json: bytes, state: str, created_ms: int) -> bytes:
         """``service_json`` is the service name as a JSON string with its quotes; ``state`` a plain word."""
+        return hex_id.join(self.parts(service_json, state, created_ms))
+
+    def encode_many(
+        self, keys: Iterable[bytes], service_json: bytes, state: str, created_ms: int
+    ) -> list[bytes]:
+        """A line for each of these ids of 16 bytes, with its end."""
+        *parts, last = self.parts(service_json, state, created_ms)
+        parts.append(last + b"\n")
+        return [key.hex().encode().join(parts) for key in keys]
+
+    def parts(self, service_json: bytes, state: str, created_ms: int) -> list[bytes]:
+        """What stands before, between and behind the job's id, which is in it four times."""
         second, ms = divmod(created_ms, 1000)
         if second != self._second:
             self._second = second
             self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode()
-        return (
-            b'{"id":"%b","service":%b,"state":"%b","created_at":"%b.%03dZ","links":'
-            b'{"status":"/v1/jobs/%b","reply":"/v1/jobs/%b/reply","close":"/v1/jobs/%b"}}'
-            % (hex_id, service_json, state.encode(), self._text, ms, hex_id, hex_id, hex_id)
-        )
+        return [
+            b'{"id":"',
+            b'","service":%b,"state":"%b","created_at":"%b.%03dZ","links":{"status":"/v1/jobs/'
+            % (service_json, state.encode(), self._text, ms),
+            b'","reply":"/v1/jobs/',
+            b'/reply","close":"/v1/jobs/',
+            b'"}}',
+        ]

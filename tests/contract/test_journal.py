@@ -137,3 +137,22 @@ def test_an_entry_opened_again_under_its_key_stays_when_the_old_one_is_closed(su
     assert subject.synced(2) == [(Wake(b"closed"),), (Wake(b"set"),)]
     assert subject.journal.index[key] is third
     assert subject.journal.read_request(third)[0] == b"\x91\x02"
+
+
+def test_a_crowd_is_its_records_one_by_one(subject: Subject) -> None:
+    """Sequences follow each other, all are in the index at once, one token comes back, bodies are read."""
+    before = add(subject, 1)
+    jobs = [Job(key(number)) for number in range(2, 52)]
+    bodies = [b"%d" % number * number for number in range(50)]
+    last = subject.journal.last_seq
+    first = subject.journal.append_all(Kind.REQUEST, jobs, b"meta", bodies, (Wake(b"crowd"),))
+    assert first == last + 1
+    assert subject.journal.last_seq == last + 50
+    assert list(subject.journal.index.values()) == [before, *jobs]
+    assert [subject.journal.read_request(job) for job in jobs] == [(b"meta", body) for body in bodies]
+    after = add(subject, 99, [Wake(b"after")])
+    assert subject.synced(2) == [(Wake(b"crowd"),), (Wake(b"after"),)]
+    subject.journal.append(Kind.CLOSE, jobs[7], b"", (), (Wake(b"closed"),))
+    subject.synced(1)
+    assert list(subject.journal.index.values()) == [before, *jobs[:7], *jobs[8:], after]
+    assert [subject.journal.read_request(job)[1] for job in jobs] == bodies

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from core.pure import tsp
@@ -20,6 +20,7 @@ from tests.support.titanic_rig import PATH, Rig
 
 NEW = (
     tsp.BATCH,
+    tsp.PACK,
     tsp.DELETE,
     tsp.CANCEL,
     tsp.RETRY,
@@ -37,6 +38,8 @@ VALUES = st.recursive(
 
 
 @given(st.sampled_from(NEW), st.lists(st.binary(max_size=40), max_size=4) | VALUES.map(lambda v: [v]))
+@example(tsp.LIST, [["\x80".encode("latin-1")]]).via("text that is no UTF-8")
+@example(tsp.PACK, [[b"k" * 16, b"\x01\0\0\0", [b"echo", 0]], b"xx"]).via("sizes of other bodies")
 @settings(max_examples=600, deadline=None)
 def test_any_head_is_answered_once(service: bytes, body: list[object]) -> None:
     """Bytes or msgpack of any shape get one answer with a status, and never an exception."""

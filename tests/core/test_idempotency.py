@@ -190,6 +190,16 @@ class LeanPort:
         self.index[job.key] = job
         return 0
 
+    def append_all(
+        self,
+        kind: int,
+        jobs: Sequence[Job],
+        meta: bytes,
+        bodies: Sequence[bytes],
+        after_sync: tuple[Effect, ...],
+    ) -> int:
+        return 0
+
     def barrier(self, after_sync: tuple[Effect, ...]) -> None: ...
 
     def perform(self, effect: Effect) -> None: ...

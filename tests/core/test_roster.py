@@ -36,6 +36,25 @@ def test_a_roster_is_a_sorted_set(steps: list[tuple[bool, bytes]], at: bytes, li
         module.BLOCK_COUNT = kept  # type: ignore[misc]
 
 
+@given(st.lists(st.lists(KEYS, min_size=1, max_size=12), max_size=20), KEYS)
+@settings(max_examples=200, deadline=None)
+def test_many_at_once(crowds: list[list[bytes]], gone: bytes) -> None:
+    """A crowd in ascending order is in as if each had been added."""
+    kept, module.BLOCK_COUNT = module.BLOCK_COUNT, 4  # type: ignore[misc]
+    try:
+        roster, model = Roster(), set[bytes]()
+        for crowd in crowds:
+            new = sorted(set(crowd) - model)
+            roster.add_all(new)
+            model.update(new)
+            roster.discard(gone)
+            model.discard(gone)
+            assert roster.after(b"", 1_000) == sorted(model)
+            assert roster.before(b"", 1_000) == sorted(model)[::-1]
+    finally:
+        module.BLOCK_COUNT = kept  # type: ignore[misc]
+
+
 def test_a_million_ids_cost_about_eight_bytes_each() -> None:
     """Added in order, as ids are made."""
     import tracemalloc

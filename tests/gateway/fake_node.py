@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from struct import iter_unpack
 from typing import Final
 
 import msgspec
@@ -162,6 +163,8 @@ class FakeNode:
             return await self._submit(body, timeout_s)
         if service == tsp.BATCH:
             return await self._batch(body, timeout_s)
+        if service == tsp.PACK:
+            return await self._pack(body, timeout_s)
         if service == tsp.EVENTS:
             return await self._events(tsp.decode_events(body[0]))
         if service in FAKED:
@@ -228,6 +231,19 @@ class FakeNode:
             lines.append(self._accept(key, msgspec.structs.replace(head.meta, idempotency=binding), [frame]))
         await self._lose(timeout_s)
         return [tsp.OK, tsp.encode_head(tsp.BatchAck(tuple(lines), CREATED_MS, self.durability, 3))]
+
+    async def _pack(self, body: Sequence[bytes], timeout_s: float) -> list[bytes]:
+        head, at, lines = tsp.decode_pack(body[0]), 0, []
+        for number, (size,) in enumerate(iter_unpack("<I", head.sizes)):
+            key = head.keys[16 * number : 16 * number + 16]
+            lines.append(self._accept(key, head.meta, [body[1][at : at + size]]))
+            at += size
+        assert (len(head.keys), len(body), len(body[1])) == (16 * len(lines), 2, at), "an id per body"
+        await self._lose(timeout_s)
+        state = lines[0].state
+        if all(line == tsp.BatchLine(200, line.key, state) for line in lines):
+            return [tsp.OK, tsp.encode_head(tsp.PackAck(state, CREATED_MS, self.durability, 3))]
+        return [tsp.OK, tsp.encode_head(tsp.PackAck("", CREATED_MS, self.durability, 3, tuple(lines)))]
 
     async def _events(self, head: tsp.EventsHead) -> list[bytes]:
         self._happened = asyncio.Event()  # before looking: happen() is called by another thread

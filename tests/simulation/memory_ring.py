@@ -187,6 +187,15 @@ class MemoryRing:
             self._drops.append(job)
         return self._put(Foreign(int(kind), 0, sequence, self.epoch, job.key, meta, tuple(body)), token)
 
+    def append_all(
+        self, kind: int, jobs: Sequence[Job], meta: bytes, bodies: Sequence[bytes], token: object
+    ) -> int:
+        numbers = [
+            self.append(kind, job, meta, (body,), token if job is jobs[-1] else None)
+            for job, body in zip(jobs, bodies, strict=True)
+        ]
+        return numbers[0]
+
     def append_foreign(self, record: Foreign, token: object | None = None) -> int:
         assert record.sequence == self.last_seq + 1, "foreign records come in order"
         assert not self._log or record.epoch >= self._log[-1].epoch, "and in the order of epochs"

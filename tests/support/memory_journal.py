@@ -57,6 +57,24 @@ class MemoryJournal:
         self._pending.append((kind, job, after_sync))
         return at
 
+    def append_all(
+        self,
+        kind: int,
+        jobs: Sequence[Job],
+        meta: bytes,
+        bodies: Sequence[bytes],
+        after_sync: tuple[Effect, ...],
+    ) -> int:
+        if self.failed:
+            raise JournalFailedError("the disk is gone")
+        if sum(map(len, bodies)) + len(jobs) * len(meta) > self._capacity:
+            return 0
+        numbers = [
+            self.append(kind, job, meta, (body,), after_sync if job is jobs[-1] else ())
+            for job, body in zip(jobs, bodies, strict=True)
+        ]
+        return numbers[0]
+
     @property
     def last_seq(self) -> int:
         return len(self.log)

@@ -223,6 +223,80 @@ class Writer(Generic[E]):
         """
         return self._write(kind, 0, entry, meta, body, token)
 
+    def append_all(
+        self, kind: int, entries: Sequence[E], meta: bytes, bodies: Sequence[bytes], token: object
+    ) -> int:
+        """Queue a record that opens each entry, all with this meta and a body of one part each.
+
+        The sequence of the first, and the others follow; ``token`` comes back once all are durable. 0, and
+        nothing has changed, if they do not all fit as they are: append them one by one, which makes room.
+        Keys are new and differ. Raises StoreFailedError.
+        """
+        assert EFFECT_OF[kind] is Effect.OPEN, "only what opens comes in crowds"
+        if self._committer.failure is not None:
+            raise self._committer.failure
+        head, meta_bytes = self._head, len(meta)
+        row_bytes = ROW.size + meta_bytes
+        sizes = [HEADER_BYTES + meta_bytes + len(body) + 7 & ~7 for body in bodies]
+        count, total_bytes = len(sizes), sum(sizes)
+        rows_bytes = count * row_bytes
+        room_bytes = head.room_bytes - total_bytes - rows_bytes - count * head.entry_bytes
+        if (
+            room_bytes < 0
+            or max(sizes) + row_bytes > head.large_bytes
+            or head.end + head.align + total_bytes + rows_bytes > head.limit
+        ):
+            return 0
+        head.room_bytes = room_bytes
+        first = head.seq + 1
+        with self._committer.mutex:
+            self._put_all(kind, entries, meta, bodies, sizes)
+            batch = self._committer.batch
+            batch.last_seq = head.seq
+            batch.tokens.append(token)
+            batch.waiting = True
+        self.appended_count += count
+        if self.tap is not None:
+            for sequence, entry, body in zip(range(first, first + count), entries, bodies, strict=True):
+                self.tap(Foreign(kind, 0, sequence, head.epoch, entry.key, meta, (body,)))
+        self._committer.wake()
+        return first
+
+    def _put_all(
+        self, kind: int, entries: Sequence[E], meta: bytes, bodies: Sequence[bytes], sizes: Sequence[int]
+    ) -> None:
+        """The records as one buffer at the end of the open run, and the accounts; under the mutex."""
+        committer, head, salt, index, live = self._committer, self._head, self._salt, self.index, self._live
+        run = committer.batch.run or committer.batch.begin(align_up(head.end, head.align))
+        at, sequence, crc, meta_bytes, meta_crc = run.end, head.seq, head.crc, len(meta), crc32(meta, salt)
+        durable_seq, epoch, incarnation, turn = committer.durable_seq, head.epoch, head.incarnation, head.turn
+        parts: list[bytes] = []
+        rows: list[bytes] = []
+        retain, row_bytes = head.space.retain, ROW.size + meta_bytes
+        for entry, body, size in zip(entries, bodies, sizes, strict=True):
+            sequence += 1
+            key, body_bytes = entry.key, len(body)
+            raw = pack_head(
+                MAGIC, kind, 0, 0, meta_bytes, body_bytes, sequence, at, key, durable_seq,
+                epoch, incarnation, turn, meta_crc, crc32(body, salt), crc,
+            )  # fmt: skip
+            crc = crc32(raw, salt)
+            rows.append(raw[ROW_FROM:ROW_TO])
+            padding = _PADDING[size - HEADER_BYTES - meta_bytes - body_bytes]
+            parts += (raw, crc.to_bytes(4, "little"), meta, body, padding)
+            entry.request_at = at
+            index[key] = entry
+            retain(at, size + row_bytes)
+            at += size
+            if live is not None:
+                live.opened(key)
+        head.seq, head.crc = sequence, crc
+        head.rows += b"".join(rows)
+        head.metas += meta * len(rows)
+        head.limit -= len(rows) * row_bytes
+        run.end = head.end = at
+        run.parts.append(b"".join(parts))
+
     def mark(self, token: object | None = None) -> int:
         """Append a MARK, which is about no entry."""
         return self._write(Kind.MARK, 0, None, b"", (), token)

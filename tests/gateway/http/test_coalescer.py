@@ -58,7 +58,7 @@ def test_company() -> None:
     rig = Rig()
     bodies = [b"%d" % number for number in range(50)]
     outcomes = rig.run(lambda rig: rig.all([(META, body) for body in bodies]))
-    assert rig.fake.calls == [tsp.BATCH]
+    assert rig.fake.calls == [tsp.PACK]
     assert rig.frames(outcomes) == bodies
     assert all(isinstance(ack, tsp.SubmitAck) and not ack.replayed for ack in outcomes)
     assert (rig.node.coalescer.groups_count, rig.node.coalescer.grouped_count) == (1, 50)
@@ -70,7 +70,7 @@ def test_who_asks_for_something_else() -> None:
     others = [RequestMeta(b"b", 0), RequestMeta(b"echo", 0, "text/plain", owner="k"), META]
     jobs = [(META, b"1"), (META, b"2"), (others[0], b"3"), (others[1], b"4"), (others[2], b"5")]
     outcomes = rig.run(lambda rig: rig.all(jobs))
-    assert rig.fake.calls == [tsp.BATCH, tsp.SUBMIT, tsp.SUBMIT, tsp.SUBMIT]
+    assert rig.fake.calls == [tsp.PACK, tsp.SUBMIT, tsp.SUBMIT, tsp.SUBMIT]
     assert rig.frames(outcomes) == [b"1", b"2", b"3", b"4", b"5"]
     stored = [rig.fake.jobs[ack.key].meta.owner for ack in outcomes if isinstance(ack, tsp.SubmitAck)]
     assert stored == ["", "", "", "k", ""]
@@ -82,7 +82,7 @@ def test_limits() -> None:
     jobs = [(META, b"x")] * (GROUP_MAX + 1) + [(META, b"y" * (FRAME_MAX_BYTES + 1))]
     outcomes = rig.run(lambda rig: rig.all(jobs))
     assert len(rig.frames(outcomes)) == GROUP_MAX + 2
-    assert sorted(rig.fake.calls) == sorted([tsp.BATCH, tsp.SUBMIT, tsp.SUBMIT])
+    assert sorted(rig.fake.calls) == sorted([tsp.PACK, tsp.SUBMIT, tsp.SUBMIT])
 
 
 def test_a_lost_answer_makes_no_second_jobs() -> None:
@@ -124,14 +124,15 @@ def test_a_line_refused_and_a_collision() -> None:
 
     class Picky(FakeNode):
         async def call(self, service: bytes, body: Sequence[bytes], timeout_s: float) -> list[bytes]:
-            if service == tsp.BATCH:
-                keys = tsp.decode_batch(body[0]).keys
+            if service == tsp.PACK:
+                packed = tsp.decode_pack(body[0]).keys
+                keys = [packed[at : at + 16] for at in range(0, len(packed), 16)]
                 lines = (
                     tsp.BatchLine(507, keys[0], detail="full"),
                     tsp.BatchLine(200, keys[1], "queued", replayed=True),
                     tsp.BatchLine(200, keys[2], "queued"),
                 )
-                return [tsp.OK, tsp.encode_head(tsp.BatchAck(lines, 1, "fsync", 1))]
+                return [tsp.OK, tsp.encode_head(tsp.PackAck("", 1, "fsync", 1, lines))]
             return await super().call(service, body, timeout_s)
 
     rig.node.link = rig.fake = Picky()

@@ -382,3 +382,59 @@ def test_closing_twice_and_closing_a_failed_store() -> None:
     with pytest.raises(StoreFailedError):
         ring.close()
     assert not disk.locked
+
+
+def crowd(ring: Ring[Pebble], numbers: range, size: int) -> int:
+    pebbles = [Pebble(key(number)) for number in numbers]
+    return ring.append_all(Kind.REQUEST, pebbles, b"meta", [b"%d" % n * size for n in numbers], "crowd")
+
+
+def test_a_crowd_writes_what_its_records_one_by_one_would_have_written() -> None:
+    """Places, accounts and digest are the same, and the log is read back whole."""
+    left = []
+    for all_at_once in (True, False):
+        disk = FaultyDisk()
+        ring = open_on(disk)
+        request(ring, 1)
+        if all_at_once:
+            assert crowd(ring, range(2, 40), 3) == 2
+        else:
+            for number in range(2, 40):
+                request(ring, number, b"%d" % number * 3)
+        request(ring, 40)
+        settle(ring)
+        head = ring._head
+        rows, metas = bytes(head.rows), bytes(head.metas)
+        left.append((head.end, head.limit, head.room_bytes, head.space.live_bytes, rows, metas))
+        again = reopened(disk, ring)
+        expected: dict[bytes, list[bytes]] = {key(n): [b"%d" % n * 3] for n in range(2, 40)}
+        assert bodies(again) == {key(1): [b"body"], **expected, key(40): [b"body"]}
+    assert left[0] == left[1]
+
+
+def test_a_crowd_that_does_not_fit_changes_nothing() -> None:
+    """At the end of a chunk, and when there is no room at all: 0, and the store is as it was."""
+    disk = FaultyDisk()
+    ring = open_on(disk)
+    request(ring, 0)
+    assert crowd(ring, range(1, 200), 200) == 0
+    assert (list(ring.index), ring.last_seq) == ([key(0)], 1)
+    fill(ring, CHUNK // 8)
+    last, count = ring.last_seq, len(ring.index)
+    assert crowd(ring, range(2000, 2010), 1) == 0
+    assert (len(ring.index), ring.last_seq) == (count, last)
+
+
+def test_a_crowd_is_handed_back_once_it_is_synced_and_not_at_all_after_a_failed_sync() -> None:
+    """D1 and R11 hold for crowds."""
+    disk = FaultyDisk()
+    ring = open_on(disk)
+    request(ring, 0)
+    settle(ring)
+    assert crowd(ring, range(1, 5), 1) == 2
+    assert ring.completed() == []
+    assert settle(ring) == ["crowd"]
+    ring._committer.failure = StoreFailedError("test")
+    with pytest.raises(StoreFailedError):
+        crowd(ring, range(5, 9), 1)
+    assert len(ring.index) == 5
