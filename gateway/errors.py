@@ -25,7 +25,7 @@ class ListenError(GatewayError):
     """The address to listen on cannot be had; free it or choose another."""
 
     def __init__(self, host: str, port: int, why: str) -> None:
-        super().__init__(f"cannot listen on {host}:{port}: {why}")
+        super().__init__(f"cannot listen on {host}:{port}: {why}; choose another address with --http")
         self.host, self.port, self.why = host, port, why
 
 

@@ -56,7 +56,8 @@ def test_a_taken_port_is_one_clear_line(capsys: pytest.CaptureFixture[str]) -> N
         port = taken.getsockname()[1]
         assert run(GatewaySettings(http_port=port), link=FakeNode()) == 1
     error = capsys.readouterr().err
-    assert error == f"titanic gateway: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+    why = f"cannot listen on 127.0.0.1:{port}: Address already in use; choose another address with --http"
+    assert error == f"titanic gateway: {why}\n"
 
 
 def test_a_host_that_is_none() -> None:
