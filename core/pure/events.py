@@ -28,11 +28,12 @@ class Step:
     CLOSED: Final = 8
     PAUSED: Final = 9
     RESUMED: Final = 10
+    CALLED: Final = 11
 
 
 NAMES: Final = (
     "accepted", "started", "retrying", "progress", "succeeded", "failed", "cancelled", "retried", "closed",
-    "paused", "resumed",
+    "paused", "resumed", "callback",
 )  # fmt: skip
 _Kept = tuple[int, int, Job, int, int, str]
 

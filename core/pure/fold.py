@@ -6,8 +6,11 @@
 from __future__ import annotations
 
 from core.pure.jobs import (
+    DELIVERED,
     ENDED,
+    GIVEN_UP,
     AttemptMeta,
+    CallMeta,
     EndTimes,
     Job,
     Kind,
@@ -77,6 +80,8 @@ class Fold:
         job.state = State.SCHEDULED if meta.not_before_ms else State.QUEUED
         if meta.expires_ms:
             self.notes.expiries[job.key] = meta.expires_ms
+        if meta.callback:
+            self.notes.calls[job.key] = CallMeta()
         if meta.idempotency:
             expires_ms = meta.accepted_ms + meta.key_lifetime_ms
             self.notes.asked[meta.idempotency] = Binding(job.key, meta.fingerprint, expires_ms)
@@ -84,10 +89,16 @@ class Fold:
     def _attempt(self, job: Job, meta: AttemptMeta) -> None:
         """A step of the running attempt; a job that has ended is no longer moved by one."""
         outcome = meta.outcome
+        if outcome >= Outcome.CALLED:
+            self._called(job, meta)
+            return
         if outcome == Outcome.RETRIED:
             if job.state == State.FAILED:
                 job.state, job.attempt, job.due_ms = State.QUEUED, 0, 0
                 self.notes.reasons.pop(job.key, None)
+                call = self.notes.calls.get(job.key)
+                if call is not None:
+                    self.notes.calls[job.key] = CallMeta(round=call.round + 1)
             return
         if job.state in ENDED:
             return
@@ -105,6 +116,15 @@ class Fold:
             self._end(job, State.FAILED, meta.at_ms)
             self.notes.reasons[job.key] = meta.reason
 
+    def _called(self, job: Job, meta: AttemptMeta) -> None:
+        """A delivery of the job's callback; of an end that a RETRIED undid, it says nothing any more."""
+        call = self.notes.calls.get(job.key)
+        if call is None or job.state not in ENDED:
+            return
+        call.tries, call.at_ms, call.due_ms, call.reason = meta.attempt, meta.at_ms, meta.due_ms, meta.reason
+        if meta.outcome != Outcome.CALL_FAILED:
+            call.settled = DELIVERED if meta.outcome == Outcome.CALLED else GIVEN_UP
+
     def _end(self, job: Job, state: int, at_ms: int) -> None:
         job.state, job.due_ms = state, self._end_times.shared(at_ms)
         self.notes.forget(job.key)
@@ -120,6 +140,8 @@ class Fold:
             notes.reasons[job.key] = meta.reason
         if meta.progress:
             notes.progress[job.key] = meta.progress
+        if meta.call is not None:
+            notes.calls[job.key] = meta.call
 
     def snapshot(self, job: Job) -> bytes:
         """What :meth:`fold` needs to restore ``job`` without the ATTEMPT and CANCEL records so far.
@@ -137,5 +159,8 @@ class Fold:
             state = State.SCHEDULED if due_ms else State.QUEUED
         if state != State.FAILED:
             reason = ""
-        progress = notes.progress.get(key, b"")
-        return encode_meta(StateMeta(int(state), attempt, due_ms, reason, key in notes.expiries, progress))
+        progress, call = notes.progress.get(key, b""), notes.calls.get(key)
+        if call is not None and state == State.QUEUED and ending is not None:
+            call = CallMeta(round=call.round + 1)
+        expires = key in notes.expiries
+        return encode_meta(StateMeta(int(state), attempt, due_ms, reason, expires, progress, call))

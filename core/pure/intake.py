@@ -262,6 +262,8 @@ class Intake:
         size = len(frames[0]) if len(frames) == 1 else sum(map(len, frames))
         if size > self._request_max_bytes:
             return f"the request has {size} bytes; the limit is {self._request_max_bytes}"
+        if len(meta.callback) > tsp.CALLBACK_MAX_CHARS:
+            return f"the callback has more than {tsp.CALLBACK_MAX_CHARS} characters"
         if not 0 <= meta.priority <= 2:
             return f"priority {meta.priority} is not 0, 1 or 2"
         if (meta.timeout_ms | meta.retention_ms | meta.expires_ms | meta.not_before_ms) < 0:

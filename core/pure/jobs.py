@@ -52,6 +52,8 @@ class State(IntEnum):
     BINDING = 9  # no job at all: the entry of a KEY or SETTING record
 
 
+DELIVERED: Final = 1
+GIVEN_UP: Final = 2
 ENDED: Final = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
 
 
@@ -63,6 +65,9 @@ class Outcome(IntEnum):
     DEAD = 2  # attempts exhausted or expired: a dead letter
     RETRIED = 3  # a dead letter was put back by hand; attempts start again
     PROGRESS = 4  # a PARTIAL of the running attempt, in ``progress``
+    CALLED = 5  # the callback of a job that has ended was delivered; ``attempt`` counts its deliveries
+    CALL_FAILED = 6  # one delivery failed; the next one at ``due_ms``
+    CALL_GIVEN_UP = 7  # no further delivery
 
 
 SHARE_MS: Final = 64
@@ -168,6 +173,17 @@ class KeyMeta(msgspec.Struct, frozen=True, array_like=True, gc=False):
     expires_ms: int
 
 
+class CallMeta(msgspec.Struct, array_like=True, gc=False):
+    """How far the callback of a job is. Not frozen: it is brought up to date in place."""
+
+    tries: int = 0  # deliveries tried since the job's (last) end
+    due_ms: int = 0  # wall time before which no other is tried
+    settled: int = 0  # 0 open, 1 delivered, 2 given up
+    round: int = 0  # how often the job was put back by hand: each end is called for anew
+    at_ms: int = 0  # of the last delivery
+    reason: str = ""  # of the last failure
+
+
 class StateMeta(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What a relocated JOB record carries in place of the ATTEMPT records it makes redundant."""
 
@@ -177,6 +193,7 @@ class StateMeta(msgspec.Struct, frozen=True, array_like=True, gc=False):
     reason: str = ""
     expires: bool = True  # whether the expiry its request asks for still counts
     progress: bytes = b""
+    call: CallMeta | None = None  # of a job with a callback
 
 
 class SettingMeta(msgspec.Struct, frozen=True, array_like=True, gc=False):

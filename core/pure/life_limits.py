@@ -25,8 +25,29 @@ COUNTERS: Final = (
     "replies_too_large",
     "replies_without_room",
     "requests_damaged",
+    "callbacks_delivered",
+    "callbacks_failed",
+    "callbacks_given_up",
 )
+COUNTER_OF: Final[dict[int, str]] = {
+    State.SUCCEEDED: "jobs_succeeded",
+    State.FAILED: "jobs_failed",
+    State.CANCELLED: "jobs_cancelled",
+}
 DAY_MS: Final = 24 * 3_600_000
+
+
+class CallLimits(msgspec.Struct, frozen=True):
+    """How long and how often the delivery of a callback is tried: 12 times over about 16 hours."""
+
+    tries_max: int = 12
+    backoff_first_ms: int = 5_000
+    backoff_max_ms: int = 4 * 3_600_000
+
+    def delay_ms(self, key: bytes, tries: int) -> int:
+        """The pause after so many failures: times three each, capped, ±25 % drawn from the random key."""
+        base: int = min(self.backoff_max_ms, self.backoff_first_ms * 3 ** min(tries - 1, 20))
+        return max(1, round(base * (1 + (key[tries % 6 + 7] - 128) / 512)))
 
 
 class ServiceLimits(msgspec.Struct, frozen=True):
@@ -47,6 +68,7 @@ class LifeLimits(msgspec.Struct, frozen=True):
     retention_ms: int = 7 * DAY_MS  # of replies and cancelled jobs; 0: until closed
     dead_letter_retention_ms: int = 30 * DAY_MS
     services: dict[bytes, ServiceLimits] = {}
+    calls: CallLimits = CallLimits()
     no_room_ms: int = 5_000  # until a job runs again whose reply found the store full
 
     def reply_refusal(self, sizes: tuple[int, ...]) -> str | None:

@@ -17,6 +17,8 @@ from typing import Final
 
 from core.errors import JournalFullError
 from core.pure.attempts import Attempts
+from core.pure.callbacks import Callbacks
+from core.pure.due import TICK_MAX_COUNT, DueTimes
 from core.pure.events import EventLog, Step
 from core.pure.jobs import (
     AttemptMeta,
@@ -32,7 +34,7 @@ from core.pure.jobs import (
     encode_meta,
 )
 from core.pure.keys import Keys
-from core.pure.life_limits import COUNTERS, LifeLimits, ServiceLimits, backoff_ms
+from core.pure.life_limits import COUNTER_OF, COUNTERS, LifeLimits, ServiceLimits, backoff_ms
 from core.pure.mdp import NOT_STARTED
 from core.pure.notes import Ending, Notes
 from core.pure.owners import Owners
@@ -42,12 +44,11 @@ from core.pure.progress import Progress
 from core.pure.retention import Retention
 from core.pure.roster import Roster
 from core.pure.shelf import Shelf
-from core.pure.timers import Timer, Timers, earliest
+from core.pure.timers import Timers, earliest
 
 __all__ = ["LifeLimits", "Lifecycle", "ServiceLimits"]
 
 WAITING: Final = (State.QUEUED, State.SCHEDULED)
-TICK_MAX_COUNT: Final = 1_000
 REASON_MAX_CHARS: Final = 1_000
 EXPIRED: Final = "expired: it was not started in time"
 
@@ -75,8 +76,7 @@ class Lifecycle:
         self._keys = keys
         self._ended = ended
         self.attempts = Attempts()
-        self._due_timers: Timers[Job] = Timers()
-        self._due: dict[bytes, Timer[Job]] = {}
+        self._due = DueTimes()
         self._expiry_timers: Timers[Job] = Timers()
         self._end_times = EndTimes()
         self.notes = Notes()
@@ -85,9 +85,11 @@ class Lifecycle:
         self.shelf = Shelf(port)
         self.queues = self.shelf.queues
         self.pauses = Pauses(port, events, self.shelf.queue)
-        self.retention = Retention(index, self.roster, limits.keep_until, self._close_kept)
         self._progress = Progress(port, events)
         self.counters: dict[str, int] = dict.fromkeys(COUNTERS, 0)
+        self.calls = Callbacks(index, port, limits, events, self.counters, self.notes.calls)
+        self.retention = Retention(index, self.roster, self.calls.keep_until, self._close_kept)
+        self.calls.settled = self.retention.ended
 
     # -- start
 
@@ -107,6 +109,7 @@ class Lifecycle:
         self.pauses.restore(self._index, notes.settings)
         self._keys.restore(bindings, notes, now)
         notes.keep_only(self._index)
+        self.calls.restore(notes.calls, now)
 
     def _restore_job(self, job: Job, now: Now) -> None:
         queue = self.shelf.queue(job.service)
@@ -121,7 +124,7 @@ class Lifecycle:
         if state == State.QUEUED:
             queue.push(job)
         elif state == State.SCHEDULED:
-            self._arm_due(job, now)
+            self._due.arm(job, now)
         else:
             job.due_ms = job.due_ms or now.wall_ms
             self.retention.ended(job, now)
@@ -161,6 +164,8 @@ class Lifecycle:
             job.owner = self.owners.opened(meta.owner)
         if meta.expires_ms:
             self.notes.expiries[key] = meta.expires_ms
+        if meta.callback:
+            self.calls.accepted(job)
         if meta.idempotency:
             try:
                 self._keys.bind_job(job, meta, after_sync, now)
@@ -184,7 +189,7 @@ class Lifecycle:
             if job.state == State.ACCEPTING:
                 self._move(job, State.SCHEDULED)
                 self._arm_expiry(job, now)
-                self._arm_due(job, now)
+                self._due.arm(job, now)
         elif job.state == State.BINDING:
             queue = self.pauses.resumed(job.service)
             if queue is not None:
@@ -200,6 +205,7 @@ class Lifecycle:
             self.roster.discard(job.key)
             self.owners.closed(job.owner)
             notes.forget(job.key)
+            self.calls.closed(job.key)
             self.counters["jobs_closed"] += 1
             self.shelf.maybe_rest(queue, now)
         else:
@@ -209,15 +215,13 @@ class Lifecycle:
                 notes.progress.pop(job.key, None)
             if notes.expiries:
                 notes.expiries.pop(job.key, None)
+            self.counters[COUNTER_OF[state]] += 1
             if state == State.SUCCEEDED:
                 queue.succeeded.hit(now.mono_ms)
-                self.counters["jobs_succeeded"] += 1
             elif state == State.FAILED:
                 assert ending is not None, "a job fails for a reason"
                 notes.reasons[job.key] = ending.reason
-                self.counters["jobs_failed"] += 1
-            else:
-                self.counters["jobs_cancelled"] += 1
+            self.calls.ended(job, now)
             self.retention.ended(job, now)
         self._ended(job, now)
 
@@ -347,6 +351,7 @@ class Lifecycle:
     def _retried(self, job: Job) -> None:
         job.attempt = job.due_ms = 0
         self.notes.forget(job.key)
+        self.calls.retried(job.key)
         self.counters["jobs_retried"] += 1
         self._enqueue(job)
 
@@ -398,15 +403,17 @@ class Lifecycle:
                 self._leave_waiting(job, State.ENDING)
                 self.counters["jobs_expired"] += 1
                 self._bury(job, job.attempt, EXPIRED, now)
-        for job in self._due_timers.pop_some(now.mono_ms, TICK_MAX_COUNT):
-            del self._due[job.key]
+        for job in self._due.pop_some(now):
             self._enqueue(job)
         self.retention.on_tick(now)
+        self.calls.on_tick(now)
         self.shelf.on_tick(now)
 
     def next_deadline(self) -> int | None:
         """Monotonic milliseconds of the next :meth:`on_tick`, or None."""
-        return earliest((self.attempts, self._expiry_timers, self._due_timers, self.retention, self.shelf))
+        return earliest(
+            (self.attempts, self._expiry_timers, self._due, self.retention, self.calls, self.shelf)
+        )
 
     # -- small steps
 
@@ -428,11 +435,7 @@ class Lifecycle:
     def _later(self, job: Job, due_ms: int, now: Now) -> None:
         job.due_ms = due_ms
         self._move(job, State.SCHEDULED)
-        self._arm_due(job, now)
-
-    def _arm_due(self, job: Job, now: Now) -> None:
-        due_mono_ms = now.mono_ms + max(0, job.due_ms - now.wall_ms)
-        self._due[job.key] = self._due_timers.arm(due_mono_ms, job)
+        self._due.arm(job, now)
 
     def _arm_expiry(self, job: Job, now: Now) -> None:
         """Only for a job that was never started."""
@@ -442,8 +445,5 @@ class Lifecycle:
     def _leave_waiting(self, job: Job, state: int) -> None:
         """A waiting job gets another state: its timer or its place in the queue is given up."""
         self._move(job, state)
-        timer = self._due.pop(job.key, None)
-        if timer is not None:
-            self._due_timers.cancel(timer)
-        else:
+        if not self._due.cancel(job.key):
             self.queues[job.service].left()

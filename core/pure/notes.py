@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from core.pure.jobs import SettingMeta
+from core.pure.jobs import CallMeta, SettingMeta
 
 
 class Ending(NamedTuple):
@@ -35,16 +35,18 @@ class Notes:
         self.progress: dict[bytes, bytes] = {}  # last PARTIAL, of jobs that have not ended
         self.endings: dict[bytes, Ending] = {}  # of jobs with an end (or a retry) on its way to the disk
         self.settings: dict[bytes, SettingMeta] = {}
+        self.calls: dict[bytes, CallMeta] = {}  # of all jobs with a callback, until they are closed
         self.asked: dict[bytes, Binding] = {}  # while opening: keys asked for by requests still there
 
     def keep_only(self, index: Mapping[bytes, object]) -> None:
         """Jobs that are not in ``index`` are gone."""
-        for noted in (self.reasons, self.expiries, self.progress):
+        for noted in (self.reasons, self.expiries, self.progress, self.calls):
             for key in noted.keys() - index.keys():
                 self.forget(key)
+                self.calls.pop(key, None)
 
     def forget(self, key: bytes) -> None:
-        """The job is gone."""
+        """Nothing is to be said of the job any more, except how far its callback is."""
         for noted in (self.reasons, self.expiries, self.progress, self.endings):
             if noted:
                 noted.pop(key, None)

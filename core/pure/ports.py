@@ -90,6 +90,13 @@ class AnswerService(Effect, frozen=True, gc=False):
     name: bytes
 
 
+class AnswerCalls(Effect, frozen=True, gc=False):
+    """Read the requests of these jobs and send them to ``path`` as callbacks to deliver."""
+
+    path: Path
+    jobs: tuple[Job, ...]
+
+
 class Advance(Effect, frozen=True, gc=False):
     """Hand this step back to the Titanic service: the record that caused it is durable."""
 

@@ -106,6 +106,8 @@ class Titanic:
             tsp.PAUSE: desk.pause,
             tsp.RESUME: desk.resume,
             tsp.EVENTS: desk.follow,
+            tsp.CALLBACKS: self.life.calls.take,
+            tsp.CALLED: self.life.calls.called,
             tsp.REQUEST: self._plain_request,
             tsp.REPLY: self._plain_reply,
             tsp.CLOSE: self._plain_close,
@@ -223,6 +225,7 @@ class Titanic:
             progress=notes.progress.get(job.key, b""),
             traceparent=request.traceparent,
             callback=request.callback,
+            call=notes.calls.get(job.key),
         )
 
     # -- plain TSP (RFC 9)

@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from core.errors import PeerError
-from core.pure.jobs import RequestMeta
+from core.pure.jobs import CallMeta, RequestMeta
 
 T = TypeVar("T")
 
@@ -36,13 +36,15 @@ SERVICES: Final = b"titanic.services"
 PAUSE: Final = b"titanic.pause"
 RESUME: Final = b"titanic.resume"
 EVENTS: Final = b"titanic.events"
+CALLBACKS: Final = b"titanic.callbacks"
+CALLED: Final = b"titanic.called"
 HELLO: Final = b"titanic.hello"
 STATS: Final = b"titanic.stats"
 
 PLAIN: Final = (REQUEST, REPLY, CLOSE)
 EXTENDED: Final = (
-    SUBMIT, FETCH, STATUS, BATCH, PACK, DELETE, CANCEL, RETRY, LIST, SERVICES, PAUSE, RESUME, EVENTS, HELLO,
-    STATS,
+    SUBMIT, FETCH, STATUS, BATCH, PACK, DELETE, CANCEL, RETRY, LIST, SERVICES, PAUSE, RESUME, EVENTS,
+    CALLBACKS, CALLED, HELLO, STATS,
 )  # fmt: skip
 
 OK: Final = b"200"
@@ -64,6 +66,8 @@ BATCH_MAX_COUNT: Final = 1_000  # lines of one batch: a broker's message has at 
 LIST_MAX_COUNT: Final = 1_000
 SERVICES_MAX_COUNT: Final = 1_000
 EVENTS_MAX_COUNT: Final = 1_000
+CALLS_MAX_COUNT: Final = 100
+CALLBACK_MAX_CHARS: Final = 2_048
 STATES: Final = ("scheduled", "queued", "running", "succeeded", "failed", "cancelled")
 
 
@@ -135,10 +139,41 @@ class JobStatus(msgspec.Struct, frozen=True, array_like=True, gc=False):
     progress: bytes = b""  # last PARTIAL of a worker, while the job has not ended
     traceparent: str = ""
     callback: str = ""
+    call: CallMeta | None = None  # how far the callback is
+
+
+class CallbacksHead(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """``titanic.callbacks``: take up to ``limit`` deliveries that are due, waiting ``wait_ms`` for the first.
+
+    Each is the asker's for ``lease_ms``; if it has not reported by then, the next who asks gets it.
+    """
+
+    limit: int = 1
+    wait_ms: int = 0
+    lease_ms: int = 60_000
+
+
+class CallbacksPage(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """200 to ``titanic.callbacks``: the jobs to deliver, each with its ``callback`` and ``call``."""
+
+    calls: tuple[JobStatus, ...]
+
+
+class CalledHead(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """``titanic.called``: what became of a delivery; the answer is 200 and a Deleted, once it is durable.
+
+    ``round`` is that of the call that was taken. ``final``: a failure that no other try would mend.
+    """
+
+    key: bytes
+    round: int
+    ok: bool
+    reason: str = ""
+    final: bool = False
 
 
 class Deleted(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """200 to a delete: the job, if there was one of this owner, is gone for good."""
+    """200 to a delete: the job, if there was one of this owner, is gone for good; to a ``called``: noted."""
 
     key: bytes
 
@@ -284,7 +319,7 @@ class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One step in the life of a job or a service. ``id`` is the sequence of its journal record.
 
     ``kind``: accepted, started, retrying (an attempt failed), progress, succeeded, failed, cancelled,
-    retried, closed, paused, resumed.
+    retried, closed, paused, resumed, callback (a delivery was tried).
     """
 
     id: int
@@ -373,6 +408,9 @@ decode_service_row = _decoder(ServiceRow)
 decode_pause = _decoder(PauseHead)
 decode_events = _decoder(EventsHead)
 decode_events_page = _decoder(EventsPage)
+decode_callbacks = _decoder(CallbacksHead)
+decode_calls = _decoder(CallbacksPage)
+decode_called = _decoder(CalledHead)
 decode_status = _decoder(JobStatus)
 decode_error = _decoder(ErrorHead)
 decode_hello = _decoder(Hello)

@@ -45,6 +45,7 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
     priority: int = 1  # 0 low, 1 normal, 2 high
     content_type: str = ""
     key_lifetime_s: float = 0
+    callback: str = ""  # a URL that a gateway posts the job's end to
 
 
 def to_bytes(frame: Frame) -> bytes:
@@ -68,6 +69,7 @@ def request_meta(
         expires_ms=now_ms + _ms(options.expires_s) if options.expires_s else 0,
         retention_ms=_ms(options.retention_s),
         key_lifetime_ms=_ms(options.key_lifetime_s),
+        callback=options.callback,
     )
     if key:
         scope = b"\0".join((b"", service, key.encode()))

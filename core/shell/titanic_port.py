@@ -23,6 +23,7 @@ from core.pure.ports import (
     Answer,
     AnswerBatch,
     AnswerBound,
+    AnswerCalls,
     AnswerReplay,
     AnswerReply,
     AnswerService,
@@ -109,6 +110,7 @@ class TitanicShell:
         self._on(AnswerBatch, self._answer_batch)
         self._on(AnswerState, self.titanic.desk.answer_state)
         self._on(AnswerService, self._answer_service)
+        self._on(AnswerCalls, self._answer_calls)
 
         self._store = StoreServices(store, self.barrier, reply)
         self._on(ImageDue, self._store.on_image_due)
@@ -208,6 +210,7 @@ class TitanicShell:
             "waiters": titanic.waiters_count,
             "followers": titanic.desk.followers_count,
             "services": len(life.queues),
+            "callbacks_open": life.calls.open_count,
             "keys_open": keys.count,
             "keys_memory_bytes": keys.count * MEMORY_BYTES,
         }
@@ -267,6 +270,19 @@ class TitanicShell:
             return
         status = self.titanic.describe(job, decode_request(raw_request), request_bytes, reply, reply_bytes)
         self._reply(effect.path, effect.service, (effect.code, tsp.encode_head(status)))
+
+    def _answer_calls(self, effect: AnswerCalls) -> None:
+        calls = []
+        for job in effect.jobs:
+            try:
+                raw, size = self.journal.read_request_meta(job)
+                reply = decode_reply(self.journal.read_reply_meta(job)[0]) if job.reply_at else None
+            except DamagedRecordError as error:
+                self._report_damage(job, error)  # tried again when its lease is over, and said again
+                continue
+            calls.append(self.titanic.describe(job, decode_request(raw), size, reply, 0))
+        page = tsp.encode_head(tsp.CallbacksPage(tuple(calls)))
+        self._reply(effect.path, tsp.CALLBACKS, (tsp.OK, page))
 
     def _answer_replay(self, effect: AnswerReplay) -> None:
         try:
