@@ -125,6 +125,7 @@ def submit(
     retention: Annotated[
         str | None, typer.Option(help="How long the reply is kept.", metavar="DURATION")
     ] = None,
+    callback: Annotated[str | None, typer.Option(help="Post the job's end to this.", metavar="URL")] = None,
     url: Url = None,
     token: Token = None,
     as_json: Json = False,
@@ -139,6 +140,7 @@ def submit(
         "timeout": timeout,
         "priority": priority,
         "retention": retention,
+        "callback": callback,
     }
     options = _parameters(given, query.submit_options)
     what = f"submitting to {service}"

@@ -82,6 +82,13 @@ RequestDeadline = Annotated[
 CorsOrigins = Annotated[
     str | None, typer.Option(help="Web pages that may use the API [none].", metavar="ORIGIN[,ORIGIN]")
 ]
+CallbackAllow = Annotated[
+    str | None,
+    typer.Option(
+        help="Networks besides public ones that callbacks may go to: loopback, private, 10.1.0.0/16 [none].",
+        metavar="NETWORK[,NETWORK]",
+    ),
+]
 LogFormat = Annotated[str | None, typer.Option(help="How to log [text].", metavar="text|json")]
 
 
@@ -124,6 +131,7 @@ def serve(
     tls_key: TlsKey = None,
     request_deadline: RequestDeadline = None,
     cors_origins: CorsOrigins = None,
+    callback_allow: CallbackAllow = None,
     log_format: LogFormat = None,
     insecure: Insecure = None,
     curve_dir: CurveDir = None,
@@ -242,6 +250,7 @@ def gateway(
     request_deadline: RequestDeadline = None,
     failover_wait: FailoverWait = None,
     cors_origins: CorsOrigins = None,
+    callback_allow: CallbackAllow = None,
     gateways: Annotated[int | None, typer.Option(hidden=True)] = None,
     process: Annotated[int, typer.Option(hidden=True)] = 0,
     metrics_dir: Annotated[Path | None, typer.Option(hidden=True)] = None,
@@ -269,6 +278,7 @@ def gateway(
             "request_deadline": request_deadline,
             "failover_wait": failover_wait,
             "cors_origins": cors_origins,
+            "callback_allow": callback_allow,
             "log_format": log_format,
             "insecure": insecure,
             "curve_dir": curve_dir,

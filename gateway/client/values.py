@@ -19,6 +19,7 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True):
     not_before: str = ""
     expires: str = ""
     retention: str = ""
+    callback: str = ""
 
 
 class Accepted(msgspec.Struct, frozen=True):

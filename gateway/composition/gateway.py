@@ -14,6 +14,7 @@ from gateway.composition.settings import Settings
 from gateway.http import server
 from gateway.http.settings import GatewaySettings
 from gateway.pure import units
+from gateway.pure.webhooks import decode_secret, parse_network
 
 
 class NodeLink:
@@ -52,6 +53,7 @@ class Seat:
 def gateway_settings(settings: Settings, seat: Seat = Seat()) -> GatewaySettings:
     """What the HTTP side needs of all settings."""
     host, port = units.parse_host_port(settings.http)
+    secret = settings.callback_secret
     return GatewaySettings(
         http_host=host,
         http_port=port,
@@ -66,6 +68,11 @@ def gateway_settings(settings: Settings, seat: Seat = Seat()) -> GatewaySettings
         process=seat.process,
         shares_port=settings.gateways > 1,
         access_log=settings.log_format == "json",
+        callbacks=True,
+        callback_allow=tuple(net for text in settings.callback_allow for net in parse_network(text)),
+        callback_secret=decode_secret(secret.get_secret_value()) if secret is not None else b"",
+        callback_timeout_s=settings.callback_timeout / 1000,
+        callback_ca=settings.callback_ca,
     )
 
 

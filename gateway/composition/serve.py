@@ -93,6 +93,8 @@ def gateway_program(
         flags |= {"--tls-cert": str(settings.tls_cert), "--tls-key": str(settings.tls_key)}
     if settings.cors_origins:
         flags["--cors-origins"] = ",".join(settings.cors_origins)
+    if settings.callback_allow:
+        flags["--callback-allow"] = ",".join(settings.callback_allow)
     if metrics:
         flags |= {"--process": str(process), "--metrics-dir": metrics}
     name = f"gateway {process}" if settings.gateways > 1 else "gateway"

@@ -17,6 +17,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     PlainSerializer,
+    SecretStr,
     ValidationError,
     ValidationInfo,
 )
@@ -32,6 +33,7 @@ from pydantic_settings import (
 from core.pure.tsp import service_error
 from gateway.pure import units
 from gateway.pure.query import ATTEMPTS_LIMIT, SPAN_MAX_MS, TIMEOUT_MAX_MS, TIMEOUT_MIN_MS
+from gateway.pure.webhooks import NETWORKS, decode_secret, parse_network
 
 TOML_FILE: Final = "titanic.toml"
 ENV_PREFIX: Final = "TITANIC_"
@@ -112,6 +114,28 @@ def _at_least(low: int) -> AfterValidator:
 def _attempts(value: int) -> int:
     if not 0 <= value <= ATTEMPTS_LIMIT:
         raise ValueError(f"there can be 1 to {ATTEMPTS_LIMIT} attempts, or 0 for ever, not {value}")
+    return value
+
+
+def _callback_attempts(value: int) -> int:
+    if not 1 <= value <= 100:
+        raise ValueError(f"a callback is tried 1 to 100 times, not {value}")
+    return value
+
+
+def _networks(value: tuple[str, ...]) -> tuple[str, ...]:
+    for text in value:
+        try:
+            parse_network(text)
+        except ValueError:
+            words = ", ".join(NETWORKS)
+            raise ValueError(f"{text!r} is not a network: write {words}, or 10.1.0.0/16") from None
+    return value
+
+
+def _secret(value: SecretStr | None) -> SecretStr | None:
+    if value is not None:
+        decode_secret(value.get_secret_value())
     return value
 
 
@@ -214,6 +238,17 @@ class Settings(BaseSettings):
     backoff_first: Backoff = SECOND_MS
     backoff_max: Annotated[Backoff, AfterValidator(_not_below_first)] = 5 * MINUTE_MS
     key_lifetime: KeyLifetime = DAY_MS
+    callback_attempts: Annotated[int, AfterValidator(_callback_attempts)] = 12
+    callback_backoff_first: Backoff = 5 * SECOND_MS
+    callback_backoff_max: Backoff = 4 * 60 * MINUTE_MS
+    callback_timeout: Annotated[
+        int, BeforeValidator(_duration), _between(100, 2 * MINUTE_MS), _ShowDuration
+    ] = 15 * SECOND_MS
+    callback_allow: Annotated[
+        tuple[str, ...], NoDecode, BeforeValidator(_endpoints), AfterValidator(_networks)
+    ] = ()
+    callback_secret: Annotated[SecretStr | None, AfterValidator(_secret)] = None
+    callback_ca: Path | None = None
     services: Annotated[dict[str, ServiceSettings], NoDecode, BeforeValidator(_table), _ShowTable] = {}
     insecure: bool = False
     curve_dir: Path | None = None

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from core.pure.broker import BrokerLimits
+from core.pure.life_limits import CallLimits
 from core.pure.lifecycle import LifeLimits, ServiceLimits
 from core.pure.titanic import TitanicLimits
 from gateway.composition.settings import ServiceSettings, Settings, SettingsError
@@ -93,6 +94,11 @@ def limits(settings: Settings) -> TitanicLimits:
         reply_max_bytes=settings.max_body,
         retention_ms=settings.retention,
         dead_letter_retention_ms=settings.dead_letter_retention,
+        calls=CallLimits(
+            tries_max=settings.callback_attempts,
+            backoff_first_ms=settings.callback_backoff_first,
+            backoff_max_ms=max(settings.callback_backoff_first, settings.callback_backoff_max),
+        ),
         services={name.encode(): _service_limits(own) for name, own in settings.services.items()},
     )
     lifetime_max_ms = max(TitanicLimits().key_lifetime_max_ms, settings.key_lifetime)

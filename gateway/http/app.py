@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from time import perf_counter
 from typing import Final
 
@@ -15,6 +16,7 @@ from starlette.types import Message, Receive, Scope, Send
 from core.shell.dealer import NodeDealer
 from gateway.errors import ClientGoneError, ProblemError
 from gateway.http.api import ANSWERED, build_api
+from gateway.http.callbacks import Deliverer
 from gateway.http.cors import Cors
 from gateway.http.exchange import REQUEST_ID, echoed, instance_of, send_problem
 from gateway.http.guard import CALLER, Guard
@@ -157,14 +159,29 @@ class Gateway:
         background = [asyncio.create_task(self.guard.follow())]
         if self.metrics.shelf is not None:
             background.append(asyncio.create_task(self.metrics.shelf.keep(self.metrics.counts)))
+        if self.settings.callbacks:
+            background.append(asyncio.create_task(self._deliverer().run()))
         try:
             yield
         finally:
             for task in background:
                 task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
             await self.node.stop()
             if dealer is not None:
                 dealer.close()
+
+    def _deliverer(self) -> Deliverer:
+        settings = self.settings
+        return Deliverer(
+            self.node,
+            self.guard.signing,
+            allowed=settings.callback_allow,
+            secret=settings.callback_secret,
+            timeout_s=settings.callback_timeout_s,
+            agent=f"titanic-jobs/{version('titanic-jobs')}",
+            ca=settings.callback_ca,
+        )
 
 
 def _log_access(scope: Scope, route: str, status: int, seconds: float) -> None:

@@ -97,6 +97,12 @@ class Guard:
             self.charge(caller, 1)
         return caller
 
+    def signing(self, owner: str) -> tuple[bytes, ...] | None:
+        """See :meth:`Keyring.signing`; jobs of a server without keys are nobody's."""
+        if self._keyring is None or not owner:
+            return ()
+        return self._keyring.signing(owner, time.time_ns() // 1_000_000)
+
     def charge(self, caller: Caller, count: int) -> None:
         """Take so many requests from the caller's rate. Raises ProblemError (429)."""
         if caller.rate_per_s <= 0:

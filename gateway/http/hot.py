@@ -31,7 +31,7 @@ from gateway.pure.answers import RETRY_FULL, problem_of
 from gateway.pure.idempotency import fingerprint as print_of
 from gateway.pure.keys import NOBODY, Caller
 from gateway.pure.keys import Scope as KeyScope
-from gateway.pure.query import DEFAULTS, no_options, submit_options
+from gateway.pure.query import DEFAULTS, SubmitOptions, check_callback, no_options, submit_options
 from gateway.pure.submission import binding_of, content_type_of, request_meta
 from gateway.pure.target import BadServiceError, Service, ServiceNames, job_key
 from gateway.pure.views import AcceptedView, encode_job
@@ -59,6 +59,7 @@ class HotPath:
         self._waits = waits
         self._max_body_bytes = settings.max_body_bytes
         self._wait_max_s = settings.wait_max_s
+        self._callback_allow = settings.callback_allow
         self._services = ServiceNames()
         self._accepted = AcceptedView()
         self.submitted_bytes = 0
@@ -74,7 +75,7 @@ class HotPath:
         if caller is not NOBODY:
             await self.admit(caller, service.text, 1)
         query = scope["query_string"]
-        options = submit_options(query) if query else DEFAULTS
+        options = self.options(query) if query else DEFAULTS
         node = self._node
         body = await read_body(receive, headers.get(b"content-length"), self.body_max_bytes)
         frames, content_type = _content(content_type_of(headers), body)
@@ -149,6 +150,13 @@ class HotPath:
             return self._services.find(argument)
         except BadServiceError as error:
             raise ProblemError(problems.BAD_SERVICE, str(error)) from error
+
+    def options(self, query: bytes) -> SubmitOptions:
+        """What a submit asks for. Raises BadParametersError, also for a callback that may not be made."""
+        options = submit_options(query)
+        if options.callback:
+            check_callback(options, self._callback_allow)
+        return options
 
     async def admit(self, caller: Caller, service: str, count: int) -> None:
         """Raises ProblemError (403, 429) if the caller may not submit ``count`` jobs to ``service`` now."""

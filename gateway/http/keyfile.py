@@ -12,6 +12,8 @@ from typing import Final
 
 from gateway.errors import KeyFileError
 from gateway.pure.keys import ID_CHARS, KeyRecord, decode_file, encode_file, hash_secret
+from gateway.pure.webhooks import SECRET_BYTES as CALLBACK_SECRET_BYTES
+from gateway.pure.webhooks import encode_secret
 
 FILE_MAX_BYTES: Final = 16 * 1024 * 1024
 SECRET_BYTES: Final = 32
@@ -49,6 +51,11 @@ def read(path: Path) -> list[KeyRecord]:
 def new_secret() -> str:
     """256 random bits as text."""
     return secrets.token_urlsafe(SECRET_BYTES)
+
+
+def new_callback_secret() -> str:
+    """What shall sign the callbacks of a key's jobs."""
+    return encode_secret(secrets.token_bytes(CALLBACK_SECRET_BYTES))
 
 
 def new_id() -> str:

@@ -105,8 +105,9 @@ EVENTS: Final[Operation] = {
     "summary": "Follow what happens",
     "description": (
         "Server-sent events, one for each step in the life of a job: `accepted`, `started`, `retrying`, "
-        "`progress`, `succeeded`, `failed`, `cancelled`, `retried`, `closed`; and `paused` and `resumed` of "
-        "services. An event is sent when what it tells is durable. `id` is the sequence in the journal: a "
+        "`progress`, `succeeded`, `failed`, `cancelled`, `retried`, `closed`, and `callback` for each try of "
+        "one; `paused` and `resumed` of services. An event is sent when what it tells is durable. `id` is "
+        "the sequence in the journal: a "
         "client that comes back with `Last-Event-ID` goes on behind it, at any gateway and after a restart. "
         "The server keeps a window of events; what fell out of it is told by a `gap` event with `after` and "
         "`to`. A stream ends after an hour at the latest; EventSource comes back by itself."

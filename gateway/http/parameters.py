@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from core.pure.tsp import CALLBACK_MAX_CHARS
 from gateway.http.schemas import EXAMPLE_ID
 from gateway.pure.negotiate import FRAMES_TYPE
 from gateway.pure.query import ATTEMPTS_LIMIT, LIST_DEFAULT, LIST_MAX, STATES
@@ -112,7 +113,16 @@ PRIORITY: Final = _parameter(
     "Within its service, higher priorities run first.",
     {"type": "string", "enum": ["low", "normal", "high"], "default": "normal"},
 )
-OPTIONS: Final = (TIMEOUT, ATTEMPTS, PRIORITY, DELAY, NOT_BEFORE, EXPIRES, RETENTION)
+CALLBACK: Final = _parameter(
+    "query",
+    "callback",
+    "An http or https URL to which the job's end is posted, signed as Standard Webhooks has it: at least "
+    "once, with retries for about 16 hours unless the server is set otherwise. The status of the job says "
+    "how far that is. Private, loopback and link-local targets are refused unless the server allows them.",
+    {"type": "string", "format": "uri", "maxLength": CALLBACK_MAX_CHARS, "pattern": "^https?://[^#@ ]+$"},
+    example="https://shop.example/hooks/titanic",
+)
+OPTIONS: Final = (TIMEOUT, ATTEMPTS, PRIORITY, DELAY, NOT_BEFORE, EXPIRES, RETENTION, CALLBACK)
 IDEMPOTENCY_KEY: Final = _parameter(
     "header",
     "Idempotency-Key",

@@ -19,7 +19,7 @@ from gateway.pure.answers import problem_of, wrong_state
 from gateway.pure.idempotency import fingerprint as print_of
 from gateway.pure.keys import Scope
 from gateway.pure.packing import Stored
-from gateway.pure.query import BadParametersError, ParameterFault, list_options, no_options, submit_options
+from gateway.pure.query import BadParametersError, ParameterFault, list_options, no_options
 from gateway.pure.views import encode_job, encode_page
 
 BATCH_MAX_BYTES: Final = 32 * 1024 * 1024
@@ -112,7 +112,7 @@ class JobRoutes:
         content_type = submission.content_type_of(headers)
         if content_type.partition(b";")[0].strip().lower() != submission.BATCH_TYPE:
             raise ProblemError(problems.UNSUPPORTED_TYPE, "The body of a batch is application/x-ndjson.")
-        options = submit_options(scope["query_string"])
+        options = hot.options(scope["query_string"])
         caller = admitted(request, Scope.SUBMIT, service.text)
         body = await read_body(request.receive, headers.get(b"content-length"), BATCH_MAX_BYTES)
         hello = await self._node.introduced()

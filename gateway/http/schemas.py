@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from gateway.pure.frames import FRAMES_MAX
+from gateway.pure.views import CALL_STATES
 
 Json = dict[str, Any]
 
@@ -80,7 +81,22 @@ SCHEMAS: Final[Json] = {
             "kept_until": _maybe("string", "When its retention ends and it is closed.", format="date-time"),
             "progress": _maybe("string", "The last partial result of the running attempt, as text."),
             "owner": _maybe("string", "The id of the API key that submitted it."),
+            "callback": {
+                "anyOf": [{"$ref": "#/components/schemas/Callback"}, {"type": "null"}],
+                "description": "Whom to tell of its end; null if the submit named nobody.",
+            },
             "links": {"$ref": "#/components/schemas/Links"},
+        },
+    ),
+    "Callback": _object(
+        "How far the callback of a job is.",
+        {
+            "url": _text("Where it goes."),
+            "state": _text("`waiting` for the job's end, or what became of it.", enum=list(CALL_STATES)),
+            "attempts": {**_COUNT, "description": "Deliveries tried since the job's end."},
+            "next_attempt_at": _maybe("string", "When the next is tried, or could be.", format="date-time"),
+            "last_attempt_at": _maybe("string", "When the last one was tried.", format="date-time"),
+            "last_error": _maybe("string", "Why the last one failed."),
         },
     ),
     "JobRow": _object(
@@ -250,6 +266,7 @@ JOB_EXAMPLE: Final = {
     "expires_at": None,
     "ended_at": None,
     "kept_until": None,
+    "callback": None,
     "progress": None,
     "owner": None,
     "links": LINKS_VALUE,

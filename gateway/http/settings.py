@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.errors import SettingsError
+from gateway.pure.webhooks import Network
 
 MAX_BODY_LIMIT_BYTES: Final = 1 << 30
 
@@ -17,12 +18,14 @@ class GatewaySettings:
 
     ``wait_max_s`` bounds ``Prefer: wait``; ``node_timeout_s`` one call to the node; ``patience_s`` a whole
     submit with its repeats; ``shutdown_s`` the time that requests under way get when the server stops;
-    ``request_deadline_s`` the time a client has to send a request, see protocol.py. ``waits_max`` bounds
-    the long-polls and ``streams_max`` the event streams of one process. ``keys`` is the file of API keys:
-    while there is none, everybody may do everything. ``metrics_dir`` is where the processes of one port keep
-    their counts for each other (``shares_port``); each has its own ``process`` number. ``cors_origins`` may
-    use the API from a browser. ``access_log`` logs a line per request to ``titanic.access``: never a body,
-    a query or a secret.
+    ``request_deadline_s`` the time a client has to send a request, see protocol.py. ``waits_max`` bounds the
+    long-polls and ``streams_max`` the event streams of one process. ``keys`` is the file of API keys: while
+    there is none, everybody may do everything. ``metrics_dir`` is where the processes of one port keep their
+    counts for each other (``shares_port``); each has its own ``process`` number. ``cors_origins`` may use the
+    API from a browser. ``callbacks``: this process delivers callbacks; ``callback_allow`` are networks they
+    may go to though they are not public, ``callback_secret`` signs those of keys that have none (b"": it
+    follows from the store's), ``callback_ca`` are the certificates to trust. ``access_log`` logs a line per
+    request to ``titanic.access``: never a body, a query or a secret.
     """
 
     http_host: str = "127.0.0.1"
@@ -45,6 +48,11 @@ class GatewaySettings:
     process: int = 0
     shares_port: bool = False
     access_log: bool = False
+    callbacks: bool = False
+    callback_allow: tuple[Network, ...] = ()
+    callback_secret: bytes = b""
+    callback_timeout_s: float = 15.0
+    callback_ca: Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
@@ -77,6 +85,8 @@ class GatewaySettings:
             raise SettingsError("waits_max", "must not be negative")
         if self.streams_max < 0:
             raise SettingsError("streams_max", "must not be negative")
+        if not 0.1 <= self.callback_timeout_s <= 120:
+            raise SettingsError("callback_timeout_s", "must be from 0.1 to 120 seconds")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise SettingsError("tls_cert", "needs tls_key, and tls_key needs tls_cert")
         if any("://" not in origin or origin != origin.rstrip("/") for origin in self.cors_origins):

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import IntFlag
 from typing import Final
 
 import msgspec
 
 from gateway.errors import KeyFileError
+from gateway.pure.webhooks import SECRET_BYTES, decode_secret, encode_secret
 
 VERSION: Final = 1
 ID_CHARS: Final = 16
@@ -43,6 +44,8 @@ class KeyRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     """One key as the file has it. No services: all of them. A limit of 0: none.
 
     ``previous_sha256`` is the secret before the last rotation; it is good until ``previous_until_ms``.
+    ``callback_secret`` signs the callbacks of the key's jobs (webhooks.py), and cannot be a hash for that;
+    for as long as an old secret is good, callbacks are signed with the one before as well.
     """
 
     id: str
@@ -56,6 +59,9 @@ class KeyRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     jobs_max: int = 0
     previous_sha256: str = ""
     previous_until_ms: int = 0
+    bytes_max: int = 0
+    callback_secret: str = ""
+    previous_callback_secret: str = ""
 
 
 class KeyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -68,13 +74,14 @@ class KeyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Caller:
     """Who makes a request. ``owner`` is "" for a server without keys, where everything is everybody's."""
 
-    __slots__ = ("burst", "jobs_max", "owner", "rate_per_s", "scope", "services")
+    __slots__ = ("burst", "bytes_max", "jobs_max", "owner", "rate_per_s", "scope", "services")
 
     def __init__(self, record: KeyRecord | None) -> None:
         self.owner = record.id if record is not None else ""
         self.scope = scope_of(record.scopes) if record is not None else Scope.ADMIN
         self.services = frozenset(record.services) if record is not None and record.services else None
         self.jobs_max = record.jobs_max if record is not None else 0
+        self.bytes_max = record.bytes_max if record is not None else 0
         self.rate_per_s = record.rate_per_s if record is not None else 0.0
         self.burst = record.burst if record is not None else 0
 
@@ -112,7 +119,7 @@ def hash_secret(secret: bytes) -> str:
 class Keyring:
     """All keys of a file, ready to recognise tokens."""
 
-    def __init__(self, records: Iterable[KeyRecord]) -> None:
+    def __init__(self, records: Sequence[KeyRecord]) -> None:
         self._known = {
             record.id.encode(): (
                 bytes.fromhex(record.sha256),
@@ -122,6 +129,7 @@ class Keyring:
             )
             for record in records
         }
+        self._signing = {record.id: _signing(record) for record in records}
 
     def __len__(self) -> int:
         return len(self._known)
@@ -138,6 +146,21 @@ class Keyring:
         if now_ms < until_ms and hmac.compare_digest(given, previous):
             return caller
         return None
+
+    def signing(self, owner: str, now_ms: int) -> tuple[bytes, ...] | None:
+        """The secrets that sign callbacks of this key's jobs, () for none, None if there is no such key."""
+        found = self._signing.get(owner)
+        if found is None:
+            return None
+        secrets, previous, until_ms = found
+        return secrets + previous if now_ms < until_ms else secrets
+
+
+def _signing(record: KeyRecord) -> tuple[tuple[bytes, ...], tuple[bytes, ...], int]:
+    """(secrets in force, the one before, until when that is)."""
+    now = (decode_secret(record.callback_secret),) if record.callback_secret else ()
+    before = (decode_secret(record.previous_callback_secret),) if record.previous_callback_secret else ()
+    return now, before, record.previous_until_ms
 
 
 _UNKNOWN: Final[tuple[bytes, bytes, int, Caller | None]] = (bytes(32), b"", 0, None)
@@ -180,9 +203,17 @@ def _fault(record: KeyRecord, seen: set[str]) -> str:
         return f"its scopes are not some of {', '.join(SCOPES)}"
     if not 0 <= record.rate_per_s <= RATE_MAX_PER_S or record.burst < 0:
         return "its rate cannot be used"
-    if record.jobs_max < 0:
+    if record.jobs_max < 0 or record.bytes_max < 0:
         return "its quota is negative"
+    for secret in (record.callback_secret, record.previous_callback_secret):
+        try:
+            decode_secret(secret or _NO_SECRET)
+        except ValueError as error:
+            return f"its callback secret {error}"
     return ""
+
+
+_NO_SECRET: Final = encode_secret(bytes(SECRET_BYTES))
 
 
 def _is_hex(text: str, count: int) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl
 
 from gateway.pure.units import parse_duration_ms
+from gateway.pure.webhooks import Network, literal_refusal, parse_target
 
 ATTEMPTS_LIMIT: Final = 1_000
 TIMEOUT_MIN_MS: Final = 1
@@ -53,6 +54,7 @@ class SubmitOptions(NamedTuple):
     not_before_ms: int = 0
     expires_after_ms: int = 0
     retention_ms: int = 0
+    callback: str = ""
 
 
 class ListOptions(NamedTuple):
@@ -127,6 +129,11 @@ def _cursor(text: str) -> str:
     return text
 
 
+def _callback(text: str) -> str:
+    parse_target(text)
+    return text
+
+
 _SUBMIT: Final[Table] = {
     "timeout": ("timeout_ms", _span(TIMEOUT_MIN_MS, TIMEOUT_MAX_MS, "1ms to 7d")),
     "attempts": ("attempts_max", _whole(0, ATTEMPTS_LIMIT, " (for ever)")),
@@ -135,6 +142,7 @@ _SUBMIT: Final[Table] = {
     "not_before": ("not_before_ms", _time),
     "expires": ("expires_after_ms", _span(1, SPAN_MAX_MS, "1ms to 366d")),
     "retention": ("retention_ms", _span(1, SPAN_MAX_MS, "1ms to 366d")),
+    "callback": ("callback", _callback),
 }
 _LIST: Final[Table] = {
     "service": ("service", _name),
@@ -153,6 +161,13 @@ def submit_options(query: bytes) -> SubmitOptions:
     if options.expires_after_ms and options.delay_ms >= options.expires_after_ms:
         raise BadParametersError([ParameterFault("expires", "must be longer than delay")])
     return options
+
+
+def check_callback(options: SubmitOptions, allowed: Sequence[Network]) -> None:
+    """Raises BadParametersError for a callback to an address that is not allowed."""
+    why = literal_refusal(parse_target(options.callback), allowed)
+    if why is not None:
+        raise BadParametersError([ParameterFault("callback", why)])
 
 
 def list_options(query: bytes) -> ListOptions:

@@ -70,7 +70,7 @@ def request_meta(
         caller.owner,
         binding,
         traceparent(trace) if trace is not None else "",
-        "",
+        options.callback,
         fingerprint,
     )
 

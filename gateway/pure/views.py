@@ -9,12 +9,15 @@ from urllib.parse import quote
 
 import msgspec
 
+from core.pure.jobs import DELIVERED, GIVEN_UP, CallMeta
 from core.pure.store_heads import StoreFacts
 from core.pure.tsp import Event, JobPage, JobRow, JobStatus, ServiceRow
 
 JOBS_PATH: Final = "/v1/jobs/"
 PRIORITY_NAMES: Final = ("low", "normal", "high")
 PROGRESS_MAX_BYTES: Final = 4_096
+CALL_STATES: Final = ("waiting", "pending", "delivered", "given_up")
+assert (DELIVERED, GIVEN_UP) == (1, 2), "the last two are named by these numbers"
 
 _encode = msgspec.json.Encoder().encode
 
@@ -25,6 +28,17 @@ class Links(msgspec.Struct, gc=False):
     status: str
     reply: str
     close: str
+
+
+class CallbackView(msgspec.Struct, gc=False):
+    """Whom to tell of the job's end, and how far that is; ``state`` is one of :data:`CALL_STATES`."""
+
+    url: str
+    state: str
+    attempts: int
+    next_attempt_at: str | None
+    last_attempt_at: str | None
+    last_error: str | None
 
 
 class JobView(msgspec.Struct, gc=False):
@@ -49,6 +63,7 @@ class JobView(msgspec.Struct, gc=False):
     kept_until: str | None
     progress: str | None
     owner: str | None
+    callback: CallbackView | None
     links: Links
 
 
@@ -134,7 +149,21 @@ def job_view(status: JobStatus) -> JobView:
         kept_until=maybe_rfc3339(status.keep_until_ms),
         progress=status.progress[:PROGRESS_MAX_BYTES].decode("utf-8", "replace") or None,
         owner=status.owner or None,
+        callback=_callback_view(status) if status.callback else None,
         links=links(job_id),
+    )
+
+
+def _callback_view(status: JobStatus) -> CallbackView:
+    call = status.call or CallMeta()
+    open_ = status.ended_ms > 0 and not call.settled
+    return CallbackView(
+        url=status.callback,
+        state=CALL_STATES[1 + call.settled] if status.ended_ms else CALL_STATES[0],
+        attempts=call.tries,
+        next_attempt_at=maybe_rfc3339(call.due_ms) if open_ else None,
+        last_attempt_at=maybe_rfc3339(call.at_ms),
+        last_error=call.reason or None,
     )
 
 

@@ -33,7 +33,7 @@ def test_job_says_null_for_what_is_not_yet() -> None:
     document = json.loads(encode_job(JobStatus(KEY, "echo", "queued", 0, 1, "", 4, 0, attempts_max=0)))
     assert document["attempts_max"] == 0
     empty = ["content_type", "reply_bytes", "due_at", "replied_at", "last_error", "queued_before"]
-    empty += ["expires_at", "ended_at", "kept_until", "progress", "owner"]
+    empty += ["expires_at", "ended_at", "kept_until", "progress", "owner", "callback"]
     assert [name for name in document if document[name] is None] == empty
 
 

@@ -59,6 +59,14 @@ async function lookBack(ctx, job, signal) {
   }
 }
 
+/** Where it goes and how far it is, as text: an address that a client gave is no link here. */
+function callbackOf({ url, state, attempts, last_error, next_attempt_at }) {
+  const tries = attempts ? `, ${plural(attempts, "attempt")}` : "";
+  const why = last_error ? `: ${last_error}` : "";
+  const next = state === "pending" && next_attempt_at ? `, next ${relative(next_attempt_at)}` : "";
+  return `${state.replace("_", " ")}${tries}${why}${next} \u2013 ${url}`;
+}
+
 function factsOf(job) {
   const time = (text) =>
     h("time", { datetime: text, title: exact(text) }, `${exact(text)} (${relative(text)})`);
@@ -78,6 +86,7 @@ function factsOf(job) {
     ["Ended", job.ended_at ? time(job.ended_at) : null],
     ["Kept until", job.kept_until ? time(job.kept_until) : null],
     ["Owner", job.owner],
+    ["Callback", job.callback ? callbackOf(job.callback) : null],
   ].filter(([, value]) => value !== null && value !== undefined);
 }
 

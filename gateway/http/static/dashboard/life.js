@@ -11,6 +11,7 @@ const STEP_WORDS = {
   failed: "Failed: a dead letter",
   cancelled: "Cancelled",
   retried: "Put back by hand",
+  callback: "Callback",
   closed: "Closed: request and reply deleted",
 };
 const ENDS = { succeeded: "kept", failed: "dead", cancelled: "dead" };

@@ -210,7 +210,7 @@ const WORDS = {
     succeeded: "succeeded",
   },
   ...{ failed: "failed", cancelled: "cancelled", retried: "retried by hand", closed: "closed" },
-  ...{ paused: "service paused", resumed: "service resumed" },
+  ...{ callback: "callback", paused: "service paused", resumed: "service resumed" },
 };
 
 function eventRow(event) {
