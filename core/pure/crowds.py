@@ -57,6 +57,9 @@ class Crowds:
         self._events.add_all(first, Step.ACCEPTED, jobs, now.wall_ms)
         if meta.expires_ms:
             life.notes.expiries.update(dict.fromkeys(keys, meta.expires_ms))
+        if meta.callback:
+            for job in jobs:
+                life.calls.accepted(job)
         return True
 
     def advance(self, step: AdvanceAll, now: Now) -> None:

@@ -320,3 +320,15 @@ def test_a_hundred_are_handed_out_at_once_in_the_order_of_their_ends() -> None:
     assert first is not None
     assert rest is not None
     assert [call.key for call in (*first, *rest)] == keys
+
+
+def test_every_job_of_a_batch_is_called_for(maybe_restart: Callable[[Rig], Rig]) -> None:
+    """Accepted as one step, each has a call of its own."""
+    rig = Rig(limits=LIMITS)
+    keys = tuple(rig.key() for _ in range(3))
+    rig.synced(tsp.BATCH, tsp.BatchHead(keys, rig.meta(callback=URL)), b"1", b"2", b"3")
+    for _ in keys:
+        rig.titanic.done(rig.must_take().address, [b"reply"], rig.now)
+    rig.sync()
+    rig = maybe_restart(rig)
+    assert sorted(taken(rig)) == sorted(keys)
