@@ -14,7 +14,7 @@ from statistics import median
 from bench.http import SUBMIT, TITANIC
 from bench.load import Connection, LoadResult, closed_loop, data_folder, post
 from bench.processes import answers, free_port, process
-from gateway.cli.pair import ask
+from gateway.composition.pair_ask import ask
 
 CONNECTIONS = (1, 32)
 

@@ -29,11 +29,12 @@ class Step:
     PAUSED: Final = 9
     RESUMED: Final = 10
     CALLED: Final = 11
+    PAIR: Final = 12
 
 
 NAMES: Final = (
     "accepted", "started", "retrying", "progress", "succeeded", "failed", "cancelled", "retried", "closed",
-    "paused", "resumed", "callback",
+    "paused", "resumed", "callback", "pair",
 )  # fmt: skip
 _Kept = tuple[int, int, Job, int, int, str]
 
@@ -109,5 +110,5 @@ def _number(kept: _Kept) -> int:
 
 def _event(kept: _Kept) -> Event:
     number, step, job, attempt, at_ms, detail = kept
-    key = b"" if step in (Step.PAUSED, Step.RESUMED) else job.key
+    key = b"" if step in (Step.PAUSED, Step.RESUMED, Step.PAIR) else job.key
     return Event(number, at_ms, NAMES[step], key, job.service.decode("ascii"), attempt, detail, job.owner)

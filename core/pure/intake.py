@@ -49,7 +49,7 @@ class Intake:
         self._answering = answering
         self._request_max_bytes = request_max_bytes
         self._frames_max_count = frames_max_count
-        self._durability = durability
+        self.durability = durability
         self.epoch = epoch
 
     # -- submit
@@ -78,7 +78,7 @@ class Intake:
             return
         self.stamp(meta, frames, now)
         state = "scheduled" if meta.not_before_ms > now.wall_ms else "queued"
-        ack = tsp.SubmitAck(head.key, state, now.wall_ms, self._durability, self.epoch)
+        ack = tsp.SubmitAck(head.key, state, now.wall_ms, self.durability, self.epoch)
         answer = Answer(path, tsp.SUBMIT, (tsp.OK, tsp.encode_head(ack)))
         try:
             self._life.accept(head.key, meta, frames, (answer,), now)
@@ -114,7 +114,7 @@ class Intake:
             binding.job,
             self._state_name(binding.job),
             made_at_ms(binding.job),
-            self._durability,
+            self.durability,
             self.epoch,
             replayed=True,
         )
@@ -131,7 +131,7 @@ class Intake:
             return Answer(effect.path, tsp.SUBMIT, error(tsp.CONFLICT, detail))
         name = STATE_NAMES[effect.job.state]
         ack = tsp.SubmitAck(
-            effect.job.key, name, meta.accepted_ms, self._durability, self.epoch, replayed=True
+            effect.job.key, name, meta.accepted_ms, self.durability, self.epoch, replayed=True
         )
         return Answer(effect.path, tsp.SUBMIT, (tsp.OK, tsp.encode_head(ack)))
 
@@ -174,13 +174,13 @@ class Intake:
         if self._all_new(keys, lines):
             self.stamp(meta, (b"",), now)
             state = "scheduled" if meta.not_before_ms > now.wall_ms else "queued"
-            ack = tsp.PackAck(state, now.wall_ms, self._durability, self.epoch)
+            ack = tsp.PackAck(state, now.wall_ms, self.durability, self.epoch)
             answer = Answer(path, tsp.PACK, (tsp.OK, tsp.encode_head(ack)))
             if self._crowds.accept(keys, meta, lines, answer, now):
                 return
         results = self._lines(keys, lines, meta, now)
         judged = tuple(line for line in results if isinstance(line, tsp.BatchLine))
-        ack = tsp.PackAck("", now.wall_ms, self._durability, self.epoch, judged)
+        ack = tsp.PackAck("", now.wall_ms, self.durability, self.epoch, judged)
         self._port.barrier((Answer(path, tsp.PACK, (tsp.OK, tsp.encode_head(ack))),))
 
     def _all_new(self, keys: Sequence[bytes], lines: Sequence[bytes]) -> bool:
@@ -244,7 +244,7 @@ class Intake:
 
     def batch_answer(self, effect: AnswerBatch, lines: Sequence[tsp.BatchLine]) -> Answer:
         """The answer with every line judged."""
-        ack = tsp.BatchAck(tuple(lines), effect.created_ms, self._durability, self.epoch)
+        ack = tsp.BatchAck(tuple(lines), effect.created_ms, self.durability, self.epoch)
         return Answer(effect.path, tsp.BATCH, (tsp.OK, tsp.encode_head(ack)))
 
     def _refuse_batch(self, path: Path, detail: str) -> None:

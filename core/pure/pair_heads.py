@@ -59,6 +59,16 @@ class PairStatus(msgspec.Struct, frozen=True, array_like=True):
     peer_heard_ms: int  # ago; -1: never
     merged: dict[str, int]
     changes: tuple[PairChange, ...]
+    broker: str = ""  # where clients and workers find this node
+    active: bool = False
+    in_sync: bool = False  # holds every acknowledged job, as far as this node can know
+    peer_epoch: int = 0
+    peer_seq: int = 0
+    peer_outdated: bool = False
+    peer_broker: str = ""  # where clients and workers find the other node; empty: not heard yet
+    encrypted: bool = False  # the link
+    causes: dict[str, int] = {}  # changes of state since the start, by cause; msgspec copies the default
+    counters: dict[str, int] = {}
 
 
 decode_command = msgspec.msgpack.Decoder(PairCommand).decode

@@ -319,13 +319,14 @@ class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One step in the life of a job or a service. ``id`` is the sequence of its journal record.
 
     ``kind``: accepted, started, retrying (an attempt failed), progress, succeeded, failed, cancelled,
-    retried, closed, paused, resumed, callback (a delivery was tried).
+    retried, closed, paused, resumed, callback (a delivery was tried), pair (a node of a pair changed its
+    state, as ``detail`` says).
     """
 
     id: int
     at_ms: int
     kind: str
-    key: bytes  # empty for paused and resumed
+    key: bytes  # empty for paused, resumed and pair
     service: str
     attempt: int = 0
     detail: str = ""
@@ -365,6 +366,8 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, gc=False):
     batch_max_count: int = BATCH_MAX_COUNT
     key_lifetime_ms: int = 0  # of an idempotency key, unless its request says otherwise
     key_lifetime_max_ms: int = 0
+    state: str = ""  # of a node of a pair: its state in the table
+    active_at: str = ""  # where the active node of its pair is, if this one knows
 
 
 class Stats(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -74,6 +74,10 @@ class TwinHost(Host, Protocol):
         """One line for the operator."""
         ...
 
+    def changed(self, before: State, event: Event, after: State) -> None:
+        """The state is another one; the actions of the step follow."""
+        ...
+
     def halt(self, why: str) -> None:
         """End the process with an error."""
         ...
@@ -104,6 +108,8 @@ class TwinCore:
         self.counters: dict[str, int] = dict.fromkeys(
             ("pair_changes", "pair_takeovers", "pair_pauses", "pair_diverged", "pair_messages_invalid"), 0
         )
+        self.causes: dict[str, int] = {}  # changes of state, by event
+        self.nodes = options.nodes  # where clients find this node; every beat says it
         self._sealed = bool(flags & PEER_OUTDATED)
         self._new = bool(flags & PAIR_NEW)
         self._unshared = bool(flags & UNSHARED)
@@ -127,6 +133,16 @@ class TwinCore:
     def active(self) -> bool:
         """Whether this node serves clients and workers."""
         return self.state in ACTIVE
+
+    @property
+    def is_backup(self) -> bool:
+        """Whether this is the backup, not the primary."""
+        return self._options.backup
+
+    @property
+    def shares(self) -> bool:
+        """Whether an answer leaves only when both disks have what it says (P2)."""
+        return self._options.sync and self.state in (State.PAIRED, State.HANDING)
 
     @property
     def lag_count(self) -> int:
@@ -197,8 +213,9 @@ class TwinCore:
         self._dirty = True
         self.why = event.value
         self.counters["pair_changes"] += 1
+        self.causes[event.value] = self.causes.get(event.value, 0) + 1
         self.changes.append((now_ms, before.value, event.value, after.value, self.epoch))
-        self._host.tell(event.value, f"{before.value} -> {after.value}: {event.value}, epoch {self.epoch}")
+        self._host.changed(before, event, after)
         if after is not State.JOINING and after is not State.ENTERING and after not in pair.IN_SYNC:
             self.receiver.stop()
             self._merger = None
@@ -303,7 +320,7 @@ class TwinCore:
                     counts_follow=self._counts[1],
                     backup=self._options.backup,
                     yields_to=self._yields_to,
-                    nodes=self._options.nodes,
+                    nodes=self.nodes,
                 )
             )
         )

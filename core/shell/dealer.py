@@ -110,6 +110,11 @@ class NodeDealer:
         return self.endpoints[0]
 
     @property
+    def failovers_count(self) -> int:
+        """There is no other node to go on at."""
+        return 0
+
+    @property
     def pending(self) -> int:
         """How many calls wait for their answer."""
         return len(self._calls)
@@ -178,6 +183,19 @@ class NodeDealer:
             if self._calls.pop(tag, None) is not None:
                 bucket.pop(tag, None)
             raise
+
+    async def ask_all(
+        self, service: bytes, body: Sequence[bytes], timeout_s: float
+    ) -> list[tuple[str, list[bytes] | str]]:
+        """The one node: where it is, and the body frames of its answer, or why there is none."""
+        return [(self.endpoint, await self.ask(service, body, timeout_s))]
+
+    async def ask(self, service: bytes, body: Sequence[bytes], timeout_s: float) -> list[bytes] | str:
+        """See :meth:`call`; the reason instead of an error."""
+        try:
+            return await self.call(service, body, timeout_s)
+        except ServerUnreachableError as error:
+            return str(error)
 
     def _on_message(self, frames: list[bytes]) -> None:
         try:

@@ -45,7 +45,7 @@ class PairDealer:
         self.failovers_count = 0
         self._wait_s = failover_wait_s
         self._dealers = [NodeDealer((endpoint,), keys=keys, trace=trace) for endpoint in endpoints]
-        self._active = -1
+        self._active = self._served = -1
         self._found = asyncio.Event()
         self._greeters: list[asyncio.Task[None]] = []
 
@@ -86,6 +86,13 @@ class PairDealer:
             self._lose(number)
             await asyncio.sleep(AGAIN_S)
 
+    async def ask_all(
+        self, service: bytes, body: Sequence[bytes], timeout_s: float
+    ) -> list[tuple[str, list[bytes] | str]]:
+        """Both nodes, whatever they are: where each is, and the body frames of its answer or why none."""
+        answers = await asyncio.gather(*(dealer.ask(service, body, timeout_s) for dealer in self._dealers))
+        return [(dealer.endpoint, answer) for dealer, answer in zip(self._dealers, answers, strict=True)]
+
     async def _node(self, end: float) -> int:
         loop = asyncio.get_running_loop()
         while self._active < 0:
@@ -114,7 +121,8 @@ class PairDealer:
         self._found.set()
         if before not in (-1, number):
             self._dealers[before].fail_pending("the other node is active now")
-        self.failovers_count += before != number
+        self.failovers_count += self._served not in (-1, number)
+        self._served = number
 
     async def _greet(self, number: int) -> None:
         dealer = self._dealers[number]

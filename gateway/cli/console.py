@@ -7,7 +7,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -46,6 +46,23 @@ def facts(values: Mapping[str, Any], as_json: bool, *, title: str = "") -> None:
     width = max(map(len, values), default=0)
     for key, value in values.items():
         fact(f"  {key.replace('_', ' '):{width}}  {value}")
+
+
+def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    """Rows on stdout under a line of titles; what there is not is a dash."""
+    cells = [
+        [name.replace("_", " ") for name in columns],
+        *([_cell(row.get(name)) for name in columns] for row in rows),
+    ]
+    widths = [max(len(line[at]) for line in cells) for at in range(len(columns))]
+    for line in cells:
+        fact("  ".join(f"{text:{width}}" for text, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value is None else " ".join(str(value).split()) or "-"
 
 
 def raw(body: bytes) -> None:

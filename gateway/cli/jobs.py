@@ -6,13 +6,13 @@ For people who do not want curl.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 from urllib.parse import urlencode
 
 import typer
 
-from gateway.cli.console import File, Json, Verbose, fact, facts, note, patience, raw
+from gateway.cli.console import File, Json, Verbose, fact, facts, note, patience, raw, table
 from gateway.cli.errors import CliError, ExitCode
 from gateway.cli.waiting import Wait, WaitCommand, wait_ms
 from gateway.composition import settings as config
@@ -32,7 +32,19 @@ SERVICE_COLUMNS: Final = (
     "failed",
     "paused",
 )
-NODE_COLUMNS: Final = ("role", "ready", "version", "epoch", "durability", "jobs", "sequence", "lag")
+NODE_COLUMNS: Final = (
+    "name",
+    "role",
+    "state",
+    "ready",
+    "in_sync",
+    "version",
+    "epoch",
+    "durability",
+    "jobs",
+    "sequence",
+    "lag",
+)
 
 T = TypeVar("T")
 
@@ -66,23 +78,6 @@ def _parameters(values: Mapping[str, object], check: Callable[[bytes], object]) 
         faults = "; ".join(f"--{fault.parameter}: {fault.detail}" for fault in error.faults)
         raise CliError(faults, ExitCode.WRONG_USE) from None
     return given
-
-
-def _table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows on stdout under a line of titles; what there is not is a dash."""
-    cells = [
-        [name.replace("_", " ") for name in columns],
-        *([_cell(row[name]) for name in columns] for row in rows),
-    ]
-    widths = [max(len(line[at]) for line in cells) for at in range(len(columns))]
-    for line in cells:
-        fact("  ".join(f"{text:{width}}" for text, width in zip(line, widths, strict=True)).rstrip())
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "-" if value is None else " ".join(str(value).split()) or "-"
 
 
 def _print_job(job: Mapping[str, Any], as_json: bool) -> None:
@@ -233,7 +228,7 @@ def status(
         for columns, rows in ((NODE_COLUMNS, nodes), (SERVICE_COLUMNS, services)):
             if rows:
                 fact("")
-                _table(columns, rows)
+                table(rows, columns)
     if not ready:
         raise CliError("the server is not ready; its reason is above")
 
@@ -273,7 +268,7 @@ def jobs(
         facts({"jobs": rows, "next": rest or None}, as_json=True)
         return
     if rows:
-        _table(JOB_COLUMNS, rows)
+        table(rows, JOB_COLUMNS)
     if rest:
         note(f"there are more: titanic jobs --cursor {rest}, and the same flags")
 

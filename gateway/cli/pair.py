@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from typing import Annotated, Any
+import time
+from typing import Annotated, Any, Final
 
-import msgspec
 import typer
 
-from gateway.cli.console import Json, Verbose, tracer
+from gateway.cli.console import Json, Verbose, fact, table, tracer
 from gateway.cli.errors import ExitCode
 from gateway.composition import settings as config
+from gateway.composition.pair_ask import ask
 
+COLUMNS: Final = (
+    "node", "role", "state", "serves", "in_sync", "epoch", "sequence", "lag", "heard_peer", "since",
+)  # fmt: skip
 app = typer.Typer(help="Look at a pair of nodes, switch it, promote a node.", no_args_is_help=True)
 Nodes = Annotated[
     str | None,
@@ -21,42 +24,6 @@ Nodes = Annotated[
 CURVE = Annotated[
     str | None, typer.Option("--curve-dir", help="Folder with the client's keys.", metavar="DIR")
 ]
-TIMEOUT_S = 3.0
-
-
-def ask(
-    nodes: tuple[str, ...], curve_dir: Any, action: str, *, force: bool = False, verbose: int = 0
-) -> dict[str, Any]:
-    """Endpoint -> (status, PairStatus as plain values), or why there is none."""
-    from core.errors import ServerUnreachableError
-    from core.pure.pair_heads import PAIR, PairCommand, decode_pair_status
-    from core.pure.tsp import encode_head
-    from core.shell.curve import load_client
-    from core.shell.dealer import NodeDealer
-
-    keys = load_client(curve_dir) if curve_dir is not None else None
-
-    async def one(endpoint: str) -> dict[str, Any]:
-        dealer = NodeDealer((endpoint,), keys=keys, trace=tracer(verbose))
-        dealer.start()
-        try:
-            head = encode_head(PairCommand(action, force))
-            answer = await dealer.call(PAIR, (head,), TIMEOUT_S)
-        except ServerUnreachableError as error:
-            return {"error": str(error)}
-        finally:
-            dealer.close()
-        if answer[0] not in (b"200", b"409"):
-            return {"error": "this node is not one of a pair"}
-        status = decode_pair_status(answer[1])
-        changes = [msgspec.structs.asdict(change) for change in status.changes]
-        return {"done": answer[0] == b"200", **msgspec.structs.asdict(status), "changes": changes}
-
-    async def all_() -> dict[str, Any]:
-        answers = await asyncio.gather(*map(one, nodes))
-        return dict(zip(nodes, answers, strict=True))
-
-    return asyncio.run(all_())
 
 
 def _settings(nodes: str | None, curve_dir: str | None) -> config.Settings:
@@ -65,31 +32,65 @@ def _settings(nodes: str | None, curve_dir: str | None) -> config.Settings:
 
 def _finish(answers: dict[str, Any], as_json: bool, good: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(answers))
+        fact(json.dumps(answers))
     else:
-        for endpoint, answer in answers.items():
-            typer.echo(_line(endpoint, answer))
+        table([_row(endpoint, answer) for endpoint, answer in _sides(answers).items()], COLUMNS)
+        for line in _words(answers):
+            fact(line)
     reached = any("error" not in answer for answer in answers.values())
     raise typer.Exit(ExitCode.DONE if good else ExitCode.FAILED if reached else ExitCode.UNREACHABLE)
 
 
-def _line(endpoint: str, answer: dict[str, Any]) -> str:
+def _sides(answers: dict[str, Any]) -> dict[str, Any]:
+    """The nodes asked, and one that only its peer knows."""
+    known = [answer for answer in answers.values() if "error" not in answer]
+    if len(answers) == len(known) == 1:
+        where = known[0]["peer_broker"] or f"the peer at {known[0]['peer']}"
+        return {**answers, where: {"error": "not asked: name both nodes in --nodes"}}
+    return answers
+
+
+def _row(endpoint: str, answer: dict[str, Any]) -> dict[str, Any]:
     if "error" in answer:
-        return f"{endpoint}  {answer['error']}"
-    lag = "no follower" if answer["lag"] < 0 else f"lag {answer['lag']}"
-    heard = "never heard" if answer["peer_heard_ms"] < 0 else f"heard {answer['peer_heard_ms']} ms ago"
-    return (
-        f"{endpoint}  {answer['role']}  {answer['state']}  epoch {answer['epoch']}"
-        f"  sequence {answer['last_seq']}  {lag}  ({answer['why']}); peer {answer['peer']}"
-        f" {answer['peer_state'] or 'unknown'}, {heard}"
-    )
+        return {"node": endpoint, "state": "no answer", "since": answer["error"]}
+    changes = answer["changes"]
+    return {
+        "node": endpoint,
+        "role": answer["role"],
+        "state": answer["state"],
+        "serves": "yes" if answer["active"] else "no",
+        "in_sync": "yes" if answer["in_sync"] else "no",
+        "epoch": answer["epoch"],
+        "sequence": answer["last_seq"],
+        "lag": answer["lag"] if answer["lag"] >= 0 else "-",
+        "heard_peer": f"{answer['peer_heard_ms']} ms ago" if answer["peer_heard_ms"] >= 0 else "never",
+        "since": f"{_clock(changes[-1]['at_ms'])} ({answer['why']})" if changes else answer["why"],
+    }
+
+
+def _clock(at_ms: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at_ms / 1000))
+
+
+def _words(answers: dict[str, Any]) -> list[str]:
+    """What an operator should not have to conclude from the table."""
+    found = [answer for answer in answers.values() if "error" not in answer]
+    lines = []
+    if not any(answer["active"] for answer in found) and found:
+        lines.append("no node that answered serves")
+    elif any(answer["state"] == "paired" for answer in found):
+        lines.append("the pair is whole: every acknowledged job is on both disks")
+    elif found:
+        lines.append("the pair is NOT whole: acknowledged jobs are on one disk only, or wait")
+    merged = [answer for answer in found if answer["merged"]]
+    return lines + [f"{answer['role']} merged after a split: {answer['merged']}" for answer in merged]
 
 
 @app.command(epilog="Example: titanic pair status --nodes tcp://127.0.0.1:5555,tcp://127.0.0.1:5565")
 def status(nodes: Nodes = None, curve_dir: CURVE = None, as_json: Json = False, verbose: Verbose = 0) -> None:
     """Show both nodes: role, state, epoch, sequence, and what they know of each other."""
     settings = _settings(nodes, curve_dir)
-    answers = ask(settings.node_endpoints, settings.curve_dir, "status", verbose=verbose)
+    answers = ask(settings.node_endpoints, settings.curve_dir, "status", trace=tracer(verbose))
     _finish(answers, as_json, all("error" not in answer for answer in answers.values()))
 
 
@@ -99,7 +100,7 @@ def handover(
 ) -> None:
     """Switch roles in order: the active drains and steps down, no request is lost or fails (P9)."""
     settings = _settings(nodes, curve_dir)
-    answers = ask(settings.node_endpoints, settings.curve_dir, "handover", verbose=verbose)
+    answers = ask(settings.node_endpoints, settings.curve_dir, "handover", trace=tracer(verbose))
     _finish(answers, as_json, any(answer.get("done") for answer in answers.values()))
 
 
@@ -115,5 +116,5 @@ def promote(
     settings = _settings(nodes, curve_dir)
     if not force or len(settings.node_endpoints) != 1:
         raise typer.BadParameter("promote needs --force and the one node in --nodes that is to serve")
-    answers = ask(settings.node_endpoints, settings.curve_dir, "promote", force=True, verbose=verbose)
+    answers = ask(settings.node_endpoints, settings.curve_dir, "promote", force=True, trace=tracer(verbose))
     _finish(answers, as_json, any(answer.get("done") for answer in answers.values()))

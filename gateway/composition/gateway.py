@@ -29,8 +29,22 @@ class NodeLink:
         self._trace = trace
         self._dealer: NodeDealer | PairDealer | None = None
 
+    @property
+    def failovers_count(self) -> int:
+        """See NodeLink."""
+        return self._dealer.failovers_count if self._dealer is not None else 0
+
     async def call(self, service: bytes, body: Sequence[bytes], timeout_s: float) -> list[bytes]:
         """See NodeLink."""
+        return await self._connected().call(service, body, timeout_s)
+
+    async def ask_all(
+        self, service: bytes, body: Sequence[bytes], timeout_s: float
+    ) -> list[tuple[str, list[bytes] | str]]:
+        """See NodeLink."""
+        return await self._connected().ask_all(service, body, timeout_s)
+
+    def _connected(self) -> NodeDealer | PairDealer:
         if self._dealer is None:
             if len(self._nodes) > 1:
                 self._dealer = PairDealer(
@@ -39,7 +53,7 @@ class NodeLink:
             else:
                 self._dealer = NodeDealer(self._nodes, keys=self._keys, trace=self._trace)
             self._dealer.start()
-        return await self._dealer.call(service, body, timeout_s)
+        return self._dealer
 
 
 @dataclass(frozen=True, slots=True)

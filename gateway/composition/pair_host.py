@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from core.pure.events import Step
 from core.pure.healing import Healing, closed_since
-from core.pure.jobs import Now
+from core.pure.jobs import Job, Now
+from core.pure.jobs import State as JobState
+from core.pure.pair import ACTIVE, Event, State
 from core.pure.peer import Record
 from core.pure.ports import Effect
+from core.pure.receipts import REPLICATED
 from core.pure.replication import RecordsGoneError
 from core.pure.twin import UNSHARED, Twin
 from core.shell.titanic_port import TitanicShell
 from gateway.composition.replica import PairJournal
+from titanic_store import RingFullError
 
 
 class Call(Effect, frozen=True, gc=False):
@@ -27,15 +32,25 @@ def call(effect: Effect) -> None:
     effect.run()
 
 
+FSYNC: Final = "fsync"
+
+
+def in_short(twin: Twin, before: State, event: Event, after: State) -> str:
+    """A step in the words of the table."""
+    return f"{before.value} -> {after.value}: {event.value}, epoch {twin.epoch}"
+
+
 class PairHost:
     """Satisfies :class:`core.pure.twin.TwinHost`. ``twin`` is set by whoever makes both.
 
     ``make_shell(journal)`` gives a Titanic service restored from the journal, to serve with; ``drop_shell``
-    is called when it must serve no more. ``again(journal, first_seq, id_secret)`` sets the journal aside
+    is called when it must serve no more; with ``announces`` each step while it serves is an event for those
+    who follow. ``again(journal, first_seq, id_secret)`` sets the journal aside
     and gives an empty one. ``aside(records, why)`` keeps records that the ring is about to forget.
     """
 
     twin: Twin
+    _step: tuple[Twin, State, Event, State]
 
     def __init__(
         self,
@@ -50,6 +65,8 @@ class PairHost:
         deliver: Callable[[object], None],
         tell: Callable[[str, str], None],
         halt: Callable[[str], None],
+        describe: Callable[[Twin, State, Event, State], str] = in_short,
+        announces: bool = False,
     ) -> None:
         self.journal = journal
         self.shell: TitanicShell | None = None
@@ -64,6 +81,8 @@ class PairHost:
         self._drop_shell = drop_shell
         self._again = again
         self._aside = aside
+        self._describe = describe
+        self._announces = announces
 
     # -- TwinHost
 
@@ -79,10 +98,44 @@ class PairHost:
 
     def serve(self) -> None:
         """See TwinHost.serve."""
-        self.journal.mark()
+        number = self.journal.mark()
         if self.shell is None:
             self.shell = self._make_shell(self.journal)
+            self._happened(number, in_short(*self._step))
         self.shell.titanic.intake.epoch = self.twin.epoch
+        self._set_durability()
+
+    def changed(self, before: State, event: Event, after: State) -> None:
+        """See TwinHost.changed: a line for the operator, and an event for those who follow."""
+        self._step = (self.twin, before, event, after)
+        self.tell(event.value, self._describe(*self._step))
+        if self.shell is None or after not in ACTIVE:
+            return
+        self._set_durability()
+        if not self._announces:
+            return
+        try:
+            number = self.journal.mark()  # an event has the sequence of a record
+        except RingFullError:
+            return  # no event is worth a failure
+        self._happened(number, in_short(*self._step))
+
+    @property
+    def durability(self) -> str:
+        """What an answer of this node is worth now (P2)."""
+        own = self.journal.durability
+        return REPLICATED if self.twin.shares and own == FSYNC else own
+
+    def _set_durability(self) -> None:
+        if self.shell is not None:
+            self.shell.titanic.intake.durability = self.durability
+
+    def _happened(self, number: int, text: str) -> None:
+        assert self.shell is not None, "events are of a node that serves"
+        wall_ms = self._clock().wall_ms
+        role = "backup" if self.twin.is_backup else "primary"
+        entry = Job(b"", state=JobState.BINDING)
+        self.shell.titanic.events.add(number, Step.PAIR, entry, wall_ms, f"{role}: {text}")
 
     def retire(self) -> None:
         """See TwinHost.retire."""

@@ -15,18 +15,19 @@ from typing import Final, cast
 import msgspec
 
 from core.errors import JournalFailedError, PeerError
-from core.pure import mdp, peer, tsp
+from core.pure import mdp, pair_view, peer, tsp
 from core.pure.jobs import Now
 from core.pure.pair import ACKNOWLEDGES, Event, IllegalStepError, State
 from core.pure.pair_heads import (
     PAIR,
-    PairChange,
     PairCommand,
     PairStatus,
     decode_command,
     epoch_of_vote,
 )
+from core.pure.pair_story import story
 from core.pure.ports import Path, Work
+from core.pure.receipts import worth
 from core.pure.twin import Twin, TwinOptions
 from core.shell.clock import earliest
 from core.shell.node import Node, NodeOptions
@@ -96,6 +97,8 @@ class PairNode(Node):
             deliver=self._deliver,
             tell=lambda event, text: log.warning("%s", text),
             halt=self._halt,
+            announces=True,
+            describe=lambda twin, before, event, after: story(twin, before, event, after, pair.peer),
         )
         self.twin = self.host.twin = Twin(
             lambda: self.host.journal,
@@ -112,7 +115,7 @@ class PairNode(Node):
 
     def start(self) -> str:
         """See Node.start; the peer is looked for from now on."""
-        endpoint = super().start()
+        endpoint = self.twin.nodes = super().start()
         self._link.start()
         asyncio.get_running_loop().call_later(TICK_S, self._beat)
         return endpoint
@@ -272,6 +275,8 @@ class PairNode(Node):
     def _deliver(self, answer: object) -> None:
         path, service, frames = cast("tuple[Path, bytes, Sequence[bytes]]", answer)
         self._unanswered.pop(path, None)
+        if not self.twin.shares:  # made while the pair was whole, perhaps: it is worth less now
+            frames = worth(service, frames, self.host.durability)
         super()._reply(path, service, frames)
 
     def take(self, service: bytes, worker: bytes, now: Now) -> Work | None:
@@ -313,22 +318,18 @@ class PairNode(Node):
             role="active" if active else "passive",
             epoch=twin.epoch,
             ready=active and twin.state in ACKNOWLEDGES,
-            reason="" if twin.state in ACKNOWLEDGES else f"{twin.state.value}: {self._where()}",
-            durability=journal.durability,
+            reason=pair_view.why_not(twin, self._pair.peer, now.mono_ms),
+            durability=self.host.durability,
             id_secret=journal.id_secret,
             max_body_bytes=self._options.titanic.request_max_bytes,
             started_ms=self._started_ms,
             jobs=len(journal.index),
             key_lifetime_ms=self._options.titanic.key_lifetime_ms,
             key_lifetime_max_ms=self._options.titanic.key_lifetime_max_ms,
+            state=twin.state.value,
+            active_at=pair_view.active_at(twin, self._pair.peer),
         )
         super()._reply(path, tsp.HELLO, (tsp.OK, tsp.encode_head(hello)))
-
-    def _where(self) -> str:
-        beat = self.twin.peer
-        if beat is None:
-            return "the peer was not seen yet; 'titanic pair promote --force' is the operator's word"
-        return f"the peer at {beat.nodes or self._pair.peer} is {beat.state}, epoch {beat.epoch}"
 
     def _command(self, path: Path, body: Sequence[bytes], now: Now) -> None:
         try:
@@ -348,27 +349,17 @@ class PairNode(Node):
 
     def status(self, now: Now) -> PairStatus:
         """What an operator wants to know of this node."""
-        twin, journal, beat = self.twin, self.host.journal, self.twin.peer
-        return PairStatus(
-            role="backup" if self._pair.twin.backup else "primary",
-            state=twin.state.value,
-            epoch=twin.epoch,
-            last_seq=journal.last_seq,
-            durable_seq=journal.durable_seq,
-            lag=twin.lag_count,
-            outdated=twin.outdated,
-            why=twin.why,
+        return pair_view.pair_status(
+            self.twin,
+            self.host.journal,
+            now,
+            backup=self._pair.twin.backup,
             replication="sync" if self._pair.twin.sync else "local",
-            held=len(twin.held),
-            peer=self._pair.peer,
-            peer_up=self._link.up,
-            peer_state=beat.state if beat is not None else "",
-            peer_heard_ms=now.mono_ms - twin.watch.heard_ms if twin.watch.met() else -1,
+            broker=self.twin.nodes,
+            link=self._pair.peer,
+            link_up=self._link.up,
+            encrypted=self._link.encrypted,
             merged=self.host.merged,
-            changes=tuple(
-                PairChange(now.wall_ms - now.mono_ms + at_ms, before, event, after, epoch)
-                for at_ms, before, event, after, epoch in twin.changes
-            ),
         )
 
     def _counters(self) -> dict[str, int]:

@@ -146,9 +146,12 @@ class PairJournal(RingJournal):
         except StoreFailedError as error:
             raise JournalFailedError(str(error)) from error
 
-    def mark(self) -> None:
-        """A record of this epoch, so that two logs can be told apart."""
-        self.ring.mark(WAITS)
+    def mark(self) -> int:
+        """A record of this epoch, so that two logs can be told apart; its sequence. JournalFailedError."""
+        try:
+            return self.ring.mark(WAITS)
+        except StoreFailedError as error:
+            raise JournalFailedError(str(error)) from error
 
     def cut_after(self, seq: int) -> bool:
         """Forget every record behind ``seq`` and read the index again; False: needs a full copy."""

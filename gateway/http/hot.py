@@ -85,7 +85,7 @@ class HotPath:
             fingerprint = print_of(query, headers.get(b"content-type", b""), frames)
         demanded = headers.get(b"titanic-durability")
         if demanded is not None:
-            demand(demanded, (await node.introduced()).durability)
+            demand(demanded, await node.offers(demanded.decode("latin-1")))
         meta = request_meta(
             service.name,
             content_type,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -22,10 +22,12 @@ from core.pure.tsp import Stats
 from gateway.http.guard import Guard
 from gateway.http.hot import HotPath
 from gateway.http.node import Node
+from gateway.http.pair_metrics import pair_families
 from gateway.http.settings import GatewaySettings
 from gateway.http.shelf import Shelf
 from gateway.http.waiting import Waits
 from gateway.pure.counts import BUCKETS_S, Cell, Counts
+from gateway.pure.node_views import NodeAnswer
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
@@ -44,6 +46,7 @@ _COUNTERS: Final = {
     "submit_groups": "Messages with several submits.",
     "submit_repeats": "Submits sent again, under the same id.",
     "node_timeouts": "Calls that no node answered in time.",
+    "failovers": "Times that calls went on at the other node of a pair.",
     "slow_senders": "Connections cut because their request did not arrive in time.",
     "keys_refused": "Requests without a key that is known.",
     "cpu_seconds": "Processor time of the process.",
@@ -59,6 +62,7 @@ class Metrics(Collector):
         self._node, self._hot, self._waits, self._guard = node, hot, waits, guard
         self._cells: dict[tuple[str, str, int], Cell] = {}
         self._stats: Stats | None = None
+        self._pairs: Sequence[NodeAnswer] = ()
         self._process = settings.process
         self.shelf = Shelf(settings.metrics_dir, settings.process) if settings.metrics_dir else None
         self.underway_count = 0
@@ -94,15 +98,19 @@ class Metrics(Collector):
                 "submit_groups": self._node.coalescer.groups_count,
                 "submit_repeats": self._node.repeats_count,
                 "node_timeouts": self._node.unreachable_count,
+                "failovers": self._node.failovers_count,
                 "slow_senders": self.slow_count,
                 "keys_refused": self._guard.refused_count,
                 "cpu_seconds": time.process_time(),
             },
         )
 
-    def render(self, stats: Stats | None) -> bytes:
-        """The exposition text; ``stats`` is what the node said just now, None if it said nothing."""
-        self._stats = stats
+    def render(self, stats: Stats | None, pairs: Sequence[NodeAnswer] = ()) -> bytes:
+        """The exposition text; ``stats`` is what the node said just now, None if it said nothing.
+
+        ``pairs`` is what both nodes of a pair said.
+        """
+        self._stats, self._pairs = stats, pairs
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:
@@ -122,6 +130,7 @@ class Metrics(Collector):
             yield counter
         up = int(self._stats is not None)
         yield GaugeMetricFamily("titanic_node_up", "1 if the node answered this scrape.", value=up)
+        yield from pair_families(self._pairs)
         if self._stats is not None:
             yield from _of_node(self._stats)
 

@@ -18,9 +18,12 @@ from core.errors import PeerError, ServerUnreachableError
 from core.pure import tsp
 from core.pure.ids import RANDOM_BITS, Mint
 from core.pure.jobs import RequestMeta
+from core.pure.pair_heads import PAIR, PairCommand, decode_pair_status
 from gateway.errors import ProblemError
 from gateway.http.coalescer import Coalescer
 from gateway.pure.answers import ENDED, problem_of
+from gateway.pure.negotiate import durability_rank
+from gateway.pure.node_views import NodeAnswer
 from gateway.pure.pace import Paces
 from gateway.pure.packing import Stored, pack_frames
 from gateway.pure.ports import NodeLink
@@ -77,6 +80,11 @@ class Node:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    @property
+    def failovers_count(self) -> int:
+        """Times that the link went on at the other node of a pair."""
+        return self.link.failovers_count if self.link is not None else 0
+
     # -- what the node is
 
     def forget(self) -> None:
@@ -117,6 +125,13 @@ class Node:
                     raise ServerUnreachableError(str(error) or "no node answered") from error
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, BACKOFF_MAX_S)
+
+    async def offers(self, demanded: str) -> str:
+        """The durability that the node has now; a pair's changes: one that was less is asked for again."""
+        hello = await self.introduced()
+        if durability_rank(hello.durability) < durability_rank(demanded):
+            hello = await self.greet(self._timeout_s)
+        return hello.durability
 
     # -- jobs
 
@@ -254,6 +269,19 @@ class Node:
             raise problem_of(answer)
         return answer[0] == tsp.OK, tsp.decode_status(answer[1])
 
+    async def nodes(self, timeout_s: float) -> list[NodeAnswer]:
+        """Every node of this gateway: who it is and how its pair stands, or why it did not answer."""
+        if self.link is None:
+            raise ServerUnreachableError("the gateway is not connected yet")
+        hellos, pairs = await asyncio.gather(
+            self.link.ask_all(tsp.HELLO, (), timeout_s),
+            self.link.ask_all(PAIR, (tsp.encode_head(PairCommand()),), timeout_s),
+        )
+        return [
+            _node_answer(endpoint, hello, pair)
+            for (endpoint, hello), (_, pair) in zip(hellos, pairs, strict=True)
+        ]
+
     # -- statistics
 
     async def stats(self, timeout_s: float) -> tsp.Stats:
@@ -330,6 +358,17 @@ def _judged(line: tsp.BatchLine, key: bytes, repeated: bool) -> tsp.BatchLine:
     if repeated:
         return msgspec.structs.replace(line, replayed=False)
     return tsp.BatchLine(int(tsp.CONFLICT), key)
+
+
+def _node_answer(endpoint: str, hello: list[bytes] | str, pair: list[bytes] | str) -> NodeAnswer:
+    if isinstance(hello, str):
+        return NodeAnswer(endpoint, error=hello)
+    if len(hello) < 2 or hello[0] != tsp.OK:
+        raise problem_of(hello)
+    known = tsp.decode_hello(hello[1])
+    if known.role == "single" or isinstance(pair, str) or len(pair) < 2 or pair[0] != tsp.OK:
+        return NodeAnswer(endpoint, known)
+    return NodeAnswer(endpoint, known, decode_pair_status(pair[1]))
 
 
 def _pending(answer: Sequence[bytes]) -> bool:

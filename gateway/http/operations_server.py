@@ -134,7 +134,10 @@ NODES: Final[Operation] = {
     "operation_id": "node.list",
     "tags": ["operations"],
     "summary": "List the nodes",
-    "description": "Role, epoch, sequence and lag of the node that this gateway speaks to.",
+    "description": (
+        "Role, state, epoch, sequence and lag of the node behind this gateway, or of both nodes of a pair. "
+        "Both are asked; of one that does not answer is told what the other heard of it last."
+    ),
     "response_class": Response,
     "responses": {
         200: doc.json_answer("The nodes.", "NodeList"),
@@ -208,7 +211,10 @@ READY: Final[Operation] = {
     "operation_id": "readyz",
     "tags": ["operations"],
     "summary": "Does the node take work?",
-    "description": "Asks the node. One that starts, replays or is passive does not, and the problem says so.",
+    "description": (
+        "Asks the node. One that starts, replays or is passive does not, and the problem says so; of a pair "
+        "it has `role`, `state`, `epoch` and `active_at`, where the active node is."
+    ),
     "response_class": Response,
     "responses": {
         200: doc.json_answer("Yes.", "Ready"),

@@ -17,6 +17,7 @@ from gateway.http.parts import Parts, admitted
 from gateway.pure import problems
 from gateway.pure.answers import RETRY_SOON
 from gateway.pure.keys import Scope
+from gateway.pure.node_views import NodeAnswer
 from gateway.pure.views import rfc3339
 
 PROBE_TIMEOUT_S: Final = 2.0
@@ -43,11 +44,10 @@ class HealthRoutes:
         """The node takes work; otherwise a problem that says why not."""
         try:
             hello = await self._parts.node.greet(self._probe_s)
-        except TimeoutError as error:
-            raise ServerUnreachableError(f"no node answered within {self._probe_s:g} s") from error
+        except (TimeoutError, ServerUnreachableError) as error:
+            raise await self._nobody() from error
         if not hello.ready:
-            detail = hello.reason or f"the node is {hello.role}"
-            raise ProblemError(problems.NODE_NOT_READY, detail, headers=RETRY_SOON)
+            raise _not_ready([NodeAnswer("", hello)])
         view = {
             "status": "ready",
             "version": hello.version,
@@ -60,6 +60,14 @@ class HealthRoutes:
         }
         return _json(msgspec.json.encode(view))
 
+    async def _nobody(self) -> Exception:
+        """No node serves: what each of them says instead, if any says something."""
+        answers = await self._parts.node.nodes(self._probe_s / 2)
+        if any(answer.hello is not None for answer in answers):
+            return _not_ready(answers)
+        why = "; ".join(answer.error for answer in answers)
+        return ServerUnreachableError(f"no node answered within {self._probe_s:g} s: {why}")
+
     async def metrics(self, request: Request) -> Response:
         """Counters of this port's processes and of the node; on a server with keys they need one."""
         caller = admitted(request, Scope.READ)
@@ -69,7 +77,43 @@ class HealthRoutes:
             stats = await self._parts.node.stats(self._probe_s)
         except (ServerUnreachableError, PeerError, ProblemError, msgspec.MsgspecError):
             stats = None  # said by titanic_node_up 0
-        return Response(self._parts.metrics.render(stats), headers={"content-type": CONTENT_TYPE})
+        pairs = await self._pairs()
+        return Response(self._parts.metrics.render(stats, pairs), headers={"content-type": CONTENT_TYPE})
+
+    async def _pairs(self) -> list[NodeAnswer]:
+        """What both nodes of a pair say; nothing for a single node, which is not asked again."""
+        hello = self._parts.node.hello
+        if hello is not None and hello.role == "single":
+            return []
+        try:
+            return await self._parts.node.nodes(self._probe_s / 2)
+        except (ServerUnreachableError, PeerError, ProblemError, msgspec.MsgspecError):
+            return []  # said by titanic_node_up 0
+
+
+def _not_ready(answers: list[NodeAnswer]) -> ProblemError:
+    """503 with the role, and where the active node is (P5), of the node or of both."""
+    met = [answer.hello for answer in answers if answer.hello is not None]
+    said = [
+        f"{answer.endpoint}: {answer.error}"
+        if answer.hello is None
+        else _reason(answer.endpoint, answer.hello)
+        for answer in answers
+    ]
+    extra = {
+        "role": met[0].role,
+        "state": met[0].state or None,
+        "epoch": max(hello.epoch for hello in met),
+        "active_at": next((hello.active_at for hello in met if hello.active_at), None),
+    }
+    return ProblemError(problems.NODE_NOT_READY, "; ".join(said), extra=extra, headers=RETRY_SOON)
+
+
+def _reason(endpoint: str, hello: tsp.Hello) -> str:
+    words = hello.reason or f"the node is {hello.role}"
+    if hello.role == "passive":
+        words = f"this node is passive ({words})"
+    return f"{endpoint}: {words}" if endpoint else words
 
 
 def _json(body: bytes) -> Response:

@@ -122,7 +122,7 @@ class JobRoutes:
         binding = submission.binding_of(headers, caller, service.name)
         demanded = headers.get(b"titanic-durability")
         if demanded is not None:
-            demand(demanded, hello.durability)
+            demand(demanded, await self._node.offers(demanded.decode("latin-1")))
         limit = hot.body_max_bytes
         refused = {
             at: submission.too_large(len(line), limit) for at, line in enumerate(lines) if len(line) > limit
@@ -139,9 +139,21 @@ class JobRoutes:
         )
         taken = [line for at, line in enumerate(lines) if at not in refused]
         stored = await self._node.batch(meta, taken) if taken else None
+        if demanded is not None and stored is not None:
+            await self._keep_demand(demanded, stored)
         hot.submitted_bytes += sum(map(len, taken))
         answer = submission.encode_lines(refused, stored, service.json, instance_of(scope))
         return _batch_answer(answer, stored)
+
+    async def _keep_demand(self, demanded: bytes, stored: Stored) -> None:
+        """The pair may have lost a node since: what is worth less than was demanded is not kept."""
+        try:
+            demand(demanded, stored.durability)
+        except ProblemError:
+            made = [line.key for line in stored.lines if line.status == int(tsp.OK) and not line.replayed]
+            for key in made if stored.lines else stored.keys:
+                await self._node.close(key)
+            raise
 
 
 def _batch_answer(body: bytes, stored: Stored | None) -> Response:

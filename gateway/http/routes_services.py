@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 from fastapi import FastAPI, Request, Response
 
+from core.errors import ServerUnreachableError
 from core.pure import tsp
 from gateway.errors import ProblemError
 from gateway.http import operations_server as operations
@@ -14,11 +15,15 @@ from gateway.http.guard import unbound
 from gateway.http.parts import Parts, admitted, service_of
 from gateway.pure import problems
 from gateway.pure.keys import Caller, Scope
+from gateway.pure.node_views import nodes_view
 from gateway.pure.query import no_options
 from gateway.pure.views import encode_service, rfc3339, service_view
 
 PAGES_MAX: Final = 40
 """Pages of services that one answer gathers: 10,000 services, then ``truncated`` says that there are more."""
+
+NODES_TIMEOUT_S: Final = 2.0
+"""A node of a pair that is gone is not waited for longer."""
 
 _NO_STORE: Final = {"cache-control": "no-store"}
 
@@ -88,29 +93,17 @@ class ServiceRoutes:
         return service_of(self._parts, request).text
 
     async def nodes(self, request: Request) -> Response:
-        """``node.list``: the node that this gateway speaks to."""
+        """``node.list``: the node that this gateway speaks to, or both of its pair."""
         caller: Caller = admitted(request, Scope.READ)
         unbound(caller)
         no_options(request.scope["query_string"])
-        hello = await self._node.greet(self._parts.settings.node_timeout_s)
-        page = await self._node.ask(tsp.EVENTS, tsp.EventsHead(), tsp.decode_events_page)
-        document = {
-            "nodes": [
-                {
-                    "role": hello.role,
-                    "ready": hello.ready,
-                    "reason": hello.reason or None,
-                    "version": hello.version,
-                    "epoch": hello.epoch,
-                    "durability": hello.durability,
-                    "jobs": hello.jobs,
-                    "started_at": rfc3339(hello.started_ms),
-                    "sequence": page.next,
-                    "lag": None,
-                }
-            ]
-        }
-        return _json(document)
+        answers = await self._node.nodes(min(NODES_TIMEOUT_S, self._parts.settings.node_timeout_s))
+        if all(answer.hello is None for answer in answers):
+            raise ServerUnreachableError("; ".join(answer.error for answer in answers))
+        if len(answers) == 1 and answers[0].pair is None:
+            page = await self._node.ask(tsp.EVENTS, tsp.EventsHead(), tsp.decode_events_page)
+            answers = [answers[0]._replace(sequence=page.next)]
+        return _json({"nodes": nodes_view(answers)})
 
 
 def _json(document: dict[str, Any]) -> Response:

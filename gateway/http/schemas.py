@@ -185,18 +185,30 @@ SCHEMAS: Final[Json] = {
         {"nodes": {"type": "array", "items": {"$ref": "#/components/schemas/Node"}}},
     ),
     "Node": _object(
-        "What a node says of itself.",
+        "What a node says of itself, or what its peer last heard of one that is silent. null: not known.",
         {
-            "role": _text("What the node is.", enum=["single", "active", "passive"]),
+            "name": _maybe("string", "Which node of a pair it is: primary or backup; null: not of a pair."),
+            "endpoint": _maybe("string", "Where clients and workers find it."),
+            "reachable": {"type": "boolean", "description": "It answered this gateway just now."},
+            "role": _text("What the node is.", enum=["single", "active", "passive", "unknown"]),
+            "state": _maybe("string", "Of a pair: its state, as docs/internals/pair.md lists them."),
             "ready": {"type": "boolean"},
             "reason": _maybe("string", "Why it is not ready."),
-            "version": _text("Version of the node."),
-            "epoch": {"type": "integer", "description": "Grows with every change of the active node."},
-            "durability": _text("What an accepted job is worth."),
-            "jobs": {**_COUNT, "description": "Open jobs."},
-            "started_at": _text("When the node started.", format="date-time"),
-            "sequence": {**_COUNT, "description": "The last event of its journal."},
-            "lag": _maybe("integer", "Records that the peer does not have yet; null without a peer."),
+            "version": _maybe("string", "Version of the node."),
+            "epoch": _maybe("integer", "Grows with every change of the active node."),
+            "durability": _maybe("string", "What an accepted job is worth."),
+            "jobs": _maybe("integer", "Open jobs."),
+            "started_at": _maybe("string", "When the node started.", format="date-time"),
+            "sequence": _maybe("integer", "The last record of its journal."),
+            "lag": _maybe(
+                "integer", "Records of the active node that this one is not known to have on disk."
+            ),
+            "in_sync": _maybe("boolean", "It holds every acknowledged job, as far as can be known."),
+            "replication": _maybe(
+                "string", "When a job is acknowledged: on both disks (sync) or one (local)."
+            ),
+            "link_encrypted": _maybe("boolean", "The wire between the two nodes is."),
+            "heard_ms_ago": _maybe("integer", "When its peer heard of it last; only if it is not reachable."),
         },
     ),
     "Frames": _object(
@@ -308,16 +320,24 @@ SERVICE_EXAMPLE: Final = {
     },
 }
 NODE_EXAMPLE: Final = {
-    "role": "single",
+    "name": "primary",
+    "endpoint": "tcp://10.0.0.1:5555",
+    "reachable": True,
+    "role": "active",
+    "state": "paired",
     "ready": True,
     "reason": None,
     "version": "0.1.0",
-    "epoch": 1,
-    "durability": "fsync",
+    "epoch": 2,
+    "durability": "replicated",
     "jobs": 42,
     "started_at": _TIME,
     "sequence": 4711,
-    "lag": None,
+    "lag": 0,
+    "in_sync": True,
+    "replication": "sync",
+    "link_encrypted": True,
+    "heard_ms_ago": None,
 }
 
 STORE_EXAMPLE: Final[Json] = {

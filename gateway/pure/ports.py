@@ -12,10 +12,21 @@ class NodeLink(Protocol):
     Any number of calls may be under way at once. A cancelled call leaves the link usable.
     """
 
+    @property
+    def failovers_count(self) -> int:
+        """Times that calls went on at another node."""
+        ...
+
     async def call(self, service: bytes, body: Sequence[bytes], timeout_s: float) -> list[bytes]:
         """The body frames of the answer, status first.
 
         Raises :class:`core.errors.ServerUnreachableError` when none came within ``timeout_s`` seconds: the
         node may or may not have acted on the request.
         """
+        ...
+
+    async def ask_all(
+        self, service: bytes, body: Sequence[bytes], timeout_s: float
+    ) -> list[tuple[str, list[bytes] | str]]:
+        """Of every node known, in their order: where it is, and the body frames of its answer or why none."""
         ...

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 
-from gateway.cli.pair import ask
+from gateway.composition.pair_ask import ask
 from tests.support.load import CLOSED, Load
 from tests.support.processes import Processes, Titanic, free_port, until
 
@@ -134,7 +134,7 @@ def test_a_sleeping_active_is_replaced_and_says_nothing_when_it_wakes(
         active = await asyncio.to_thread(pair.until_paired)
         sleeper = pair.nodes[active].process
         sleeper.send_signal(signal.SIGSTOP)
-        await load.moment(rng)
+        await first_new_answer(load)
         sleeper.send_signal(signal.SIGCONT)
         await load.moment(rng)
         assert await asyncio.to_thread(pair.until_paired) == 1 - active

@@ -17,6 +17,7 @@ from core.errors import ServerUnreachableError
 from core.pure import store_heads, tsp
 from core.pure.ids import Mint, parse_id
 from core.pure.jobs import RequestMeta
+from core.pure.pair_heads import PAIR, PairStatus
 from tests.gateway.fake_store import FakeStore
 
 SECRET: Final = b"s" * 32
@@ -84,6 +85,7 @@ class FakeNode:
         self.garbage: list[bytes] | None = None  # every call gets this
         self.crash: Exception | None = None  # a defect of the gateway's own side
         self.ready, self.reason = True, ""
+        self.pair: dict[str, PairStatus | str] = {}  # endpoint -> what that node says, or why it does not
         self.durability = "fsync"
         self.max_body_bytes = 0
         self.stats = tsp.Stats({"jobs_accepted": 7}, {"jobs_open": 1.0}, {"echo": {"queued": 2}})
@@ -93,6 +95,7 @@ class FakeNode:
         self.events_from = 0  # events up to here are forgotten
         self.page_max = 1_000
         self.store = FakeStore(Mint(SECRET).make(CREATED_MS, 7))
+        self.failovers_count = 0
         self._ended: dict[bytes, asyncio.Event] = {}
         self._happened: asyncio.Event | None = None
 
@@ -175,6 +178,32 @@ class FakeNode:
             self.jobs.pop(key, None)
             return [tsp.OK]
         return await self._look(service, tsp.decode_fetch(body[0]))
+
+    async def ask_all(
+        self, service: bytes, body: Sequence[bytes], timeout_s: float
+    ) -> list[tuple[str, list[bytes] | str]]:
+        """See gateway.pure.ports.NodeLink."""
+        found: list[tuple[str, list[bytes] | str]] = []
+        nodes: dict[str, PairStatus | str | None] = {**self.pair} or {"tcp://fake": None}
+        for endpoint, status in nodes.items():
+            if isinstance(status, str):
+                found.append((endpoint, status))
+            elif service == PAIR and status is not None:
+                found.append((endpoint, [tsp.OK, tsp.encode_head(status)]))
+            elif service == PAIR:
+                found.append((endpoint, [tsp.UNKNOWN, b""]))
+            elif status is None:
+                try:
+                    found.append((endpoint, await self.call(service, body, timeout_s)))
+                except ServerUnreachableError as error:
+                    found.append((endpoint, str(error)))
+            else:
+                role = "active" if status.active else "passive"
+                hello = msgspec.structs.replace(
+                    self._hello(), role=role, ready=status.active, state=status.state, epoch=status.epoch
+                )
+                found.append((endpoint, [tsp.OK, tsp.encode_head(hello)]))
+        return found
 
     def _hello(self) -> tsp.Hello:
         return tsp.Hello(

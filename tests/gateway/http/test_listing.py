@@ -1,9 +1,11 @@
 """Lists of jobs, cancel and retry, services, nodes and the store."""
 
 import httpx
+import msgspec
 import pytest
 
 from core.pure import tsp
+from core.pure.pair_heads import PairStatus
 from tests.gateway.conftest import ISSUED, STRANGER, LiveGateway, check_problem
 from tests.gateway.fake_node import FakeNode
 
@@ -132,6 +134,35 @@ def test_nodes(live: LiveGateway) -> None:
     number = live.node.happen("accepted")
     (node,) = live.client.get("/v1/nodes").json()["nodes"]
     assert (node["role"], node["epoch"], node["ready"], node["sequence"]) == ("single", 3, True, number)
+
+
+PAIRED = PairStatus(
+    role="primary", state="paired", epoch=4, last_seq=9, durable_seq=9, lag=0, outdated=False, why="stored",
+    replication="sync", held=0, peer="tcp://b:5600", peer_up=True, peer_state="passive", peer_heard_ms=12,
+    merged={}, changes=(), broker="tcp://a:5555", active=True, in_sync=True,
+)  # fmt: skip
+FOLLOWS = msgspec.structs.replace(PAIRED, role="backup", state="passive", broker="tcp://b:5555", active=False)
+
+
+def test_nodes_of_a_pair(live: LiveGateway) -> None:
+    """Both sides, and one that does not answer with the reason."""
+    live.node.pair = {"tcp://a:5555": PAIRED, "tcp://b:5555": FOLLOWS}
+    found = live.client.get("/v1/nodes").json()["nodes"]
+    assert [(row["name"], row["role"], row["in_sync"]) for row in found] == [
+        ("primary", "active", True),
+        ("backup", "passive", True),
+    ]
+    live.node.pair["tcp://b:5555"] = "no answer in time"
+    row = live.client.get("/v1/nodes").json()["nodes"][1]
+    assert (row["reachable"], row["reason"], row["name"]) == (False, "no answer in time", "backup")
+
+
+def test_nodes_of_which_none_answers(live: LiveGateway) -> None:
+    """503, and the reason of each."""
+    live.node.pair = {"tcp://a:5555": "gone", "tcp://b:5555": "away"}
+    answer = live.client.get("/v1/nodes")
+    assert answer.status_code == 503
+    assert "gone; away" in answer.json()["detail"]
 
 
 # -- the store

@@ -4,6 +4,17 @@ import { wordsOf } from "./api.js";
 import { h, keyed, setText } from "./dom.js";
 import { count, relative } from "./format.js";
 
+function syncWords(node) {
+  if (typeof node.in_sync !== "boolean") return "—";
+  return node.in_sync ? "yes" : "no";
+}
+
+function badge(node) {
+  if (node.ready) return ["takes work", "succeeded"];
+  if (node.reachable === false) return ["does not answer", "failed"];
+  return node.in_sync ? ["stands by", "queued"] : ["not ready", "paused"];
+}
+
 function lagWords(node, nodes) {
   if (typeof node.lag === "number") return node.lag === 0 ? "none" : `${count(node.lag)} records`;
   return nodes.length > 1 ? "not known" : "no peer";
@@ -12,8 +23,11 @@ function lagWords(node, nodes) {
 function card() {
   const role = h("span", { class: "node-role" });
   const state = h("span", { class: "badge" });
+  const where = h("p", { class: "node-where" });
   const reason = h("p", { class: "fault" });
   const names = {
+    state: "State",
+    sync: "In sync",
     epoch: "Epoch",
     sequence: "Sequence",
     lag: "Lag",
@@ -26,6 +40,7 @@ function card() {
     "li",
     { class: "node" },
     h("div", { class: "node-head" }, role, state),
+    where,
     reason,
     h(
       "dl",
@@ -35,15 +50,22 @@ function card() {
   );
   node.update = ({ row, nodes }) => {
     setText(role, row.name ? `${row.name}: ${row.role}` : row.role);
-    setText(state, row.ready ? "takes work" : "not ready");
-    state.className = `badge ${row.ready ? "succeeded" : "paused"}`;
+    const [words, look] = badge(row);
+    setText(state, words);
+    state.className = `badge ${look}`;
+    setText(where, row.endpoint ?? "");
+    where.hidden = !row.endpoint;
     node.classList.toggle("active", row.ready);
+    const standsBy = row.in_sync && row.reachable !== false; // its reason is that the other node serves
     setText(reason, row.reason);
-    reason.hidden = !row.reason;
-    setText(facts.epoch, row.epoch);
+    reason.hidden = !row.reason || standsBy;
+    setText(facts.state, row.state ?? "—");
+    setText(facts.sync, syncWords(row));
+    for (const pairs of [facts.state, facts.sync]) pairs.parentElement.hidden = !row.name;
+    setText(facts.epoch, row.epoch ?? "—");
     setText(facts.sequence, typeof row.sequence === "number" ? count(row.sequence) : "—");
     setText(facts.lag, lagWords(row, nodes));
-    setText(facts.durability, row.durability);
+    setText(facts.durability, row.durability ?? "—");
     setText(facts.jobs, typeof row.jobs === "number" ? count(row.jobs) : "—");
     setText(facts.started, row.started_at ? relative(row.started_at) : "—");
   };
