@@ -5,6 +5,10 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+import msgspec
+
 from core.pure.jobs import (
     DELIVERED,
     ENDED,
@@ -28,6 +32,10 @@ from core.pure.jobs import (
     encode_meta,
 )
 from core.pure.notes import Binding, Ending, Notes
+
+STATE_MAX_BYTES: Final = 1 << 16
+STATE_EXTRA_BYTES: Final = 88
+"""A state beside its reasons and its progress."""
 
 
 class Fold:
@@ -143,10 +151,11 @@ class Fold:
         if meta.call is not None:
             notes.calls[job.key] = meta.call
 
-    def snapshot(self, job: Job) -> bytes:
+    def snapshot(self, job: Job, max_bytes: int = STATE_MAX_BYTES) -> bytes:
         """What :meth:`fold` needs to restore ``job`` without the ATTEMPT and CANCEL records so far.
 
         A record of the job that is on its way comes before the snapshot in the log, so its effect is in it.
+        What does not fit is left out at the end of the reason or the progress: nothing else is long.
         """
         notes, key = self.notes, job.key
         state, attempt, due_ms, reason = job.state, job.attempt, job.due_ms, notes.reasons.get(key, "")
@@ -163,4 +172,18 @@ class Fold:
         if call is not None and state == State.QUEUED and ending is not None:
             call = CallMeta(round=call.round + 1)
         expires = key in notes.expiries
-        return encode_meta(StateMeta(int(state), attempt, due_ms, reason, expires, progress, call))
+        meta = StateMeta(int(state), attempt, due_ms, reason, expires, progress, call)
+        raw = encode_meta(meta)
+        return raw if len(raw) <= max_bytes else encode_meta(_shortened(meta, max_bytes))
+
+
+def _shortened(meta: StateMeta, max_bytes: int) -> StateMeta:
+    """``meta`` in so many bytes: what is long in it loses its end."""
+    call = meta.call
+    parts = (meta.reason.encode(), meta.progress, call.reason.encode() if call is not None else b"")
+    share = (max_bytes - STATE_EXTRA_BYTES) // sum(map(bool, parts))
+    reason, progress, why = (part[:share] for part in parts)
+    if call is not None:
+        call = msgspec.structs.replace(call, reason=why.decode(errors="ignore"))
+    short = reason.decode(errors="ignore")
+    return msgspec.structs.replace(meta, reason=short, progress=progress, call=call)

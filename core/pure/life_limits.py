@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from core.errors import JournalFullError
 from core.pure.jobs import DEFAULT_ATTEMPTS_MAX, ENDED, Job, State
 
 COUNTERS: Final = (
@@ -69,7 +70,6 @@ class LifeLimits(msgspec.Struct, frozen=True):
     dead_letter_retention_ms: int = 30 * DAY_MS
     services: dict[bytes, ServiceLimits] = {}
     calls: CallLimits = CallLimits()
-    no_room_ms: int = 5_000  # until a job runs again whose reply found the store full
 
     def reply_refusal(self, sizes: tuple[int, ...]) -> str | None:
         """Why a reply of these frame sizes cannot be stored, or None."""
@@ -94,6 +94,15 @@ class LifeLimits(msgspec.Struct, frozen=True):
         default_ms = self.dead_letter_retention_ms if job.state == State.FAILED else self.retention_ms
         retention_ms = job.retention_ms or default_ms
         return job.due_ms + retention_ms if retention_ms else 0
+
+
+def no_room_reason(reply_bytes: int, full: JournalFullError) -> str:
+    """Why the reply of a job could not be kept: it is a dead letter, which says what to do (R8)."""
+    free_bytes = max(0, full.free_bytes)
+    return (
+        f"done, but the store is full: its reply of {reply_bytes} bytes was not kept, {free_bytes} were free"
+        " for it; close jobs or raise --store-max, then retry this one"
+    )
 
 
 def backoff_ms(key: bytes, attempt: int, limits: LifeLimits) -> int:

@@ -34,7 +34,14 @@ from core.pure.jobs import (
     encode_meta,
 )
 from core.pure.keys import Keys
-from core.pure.life_limits import COUNTER_OF, COUNTERS, LifeLimits, ServiceLimits, backoff_ms
+from core.pure.life_limits import (
+    COUNTER_OF,
+    COUNTERS,
+    LifeLimits,
+    ServiceLimits,
+    backoff_ms,
+    no_room_reason,
+)
 from core.pure.mdp import NOT_STARTED
 from core.pure.notes import Ending, Notes
 from core.pure.owners import Owners
@@ -287,9 +294,9 @@ class Lifecycle:
         after_sync = (Advance(job, State.SUCCEEDED),)
         try:
             number = self._port.append(Kind.REPLY, job, encode_meta(meta), frames, after_sync)
-        except JournalFullError:  # beyond what was reserved for it (R8): done again once there is room
+        except JournalFullError as full:  # more than is kept for each, and the store is full (R8)
             self.counters["replies_without_room"] += 1
-            self._later(job, now.wall_ms + self._limits.no_room_ms, now)
+            self._bury(job, attempt, no_room_reason(sum(sizes), full), now)
             return
         self._events.add(number, Step.SUCCEEDED, job, now.wall_ms)
 

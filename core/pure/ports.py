@@ -157,7 +157,8 @@ class Journal(Protocol):
         """Queue a record, give its sequence; ``after_sync`` comes back from :meth:`completed` once durable.
 
         An empty ``after_sync`` means nobody waits: the record rides with the next commit.
-        Raises JournalFullError, JournalBusyError (REQUEST, KEY and SETTING only) and JournalFailedError.
+        Raises JournalFullError (what opens an entry, and a REPLY larger than what is kept for it), and
+        JournalBusyError (what opens an entry), and JournalFailedError.
         """
         ...
 

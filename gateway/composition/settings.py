@@ -231,6 +231,7 @@ class Settings(BaseSettings):
     fsync: Annotated[str, AfterValidator(_fsync)] = "always"
     store_max: Annotated[int, BeforeValidator(_size), _at_least(MIN_STORE_BYTES), _ShowSize] = 4 << 30
     max_body: Annotated[int, BeforeValidator(_size), _at_least(MIN_BODY_BYTES), _ShowSize] = 8 << 20
+    reply_reserve: Annotated[int, BeforeValidator(_size), _at_least(0), _ShowSize] = 1 << 10
     retention: Retention = 7 * DAY_MS
     dead_letter_retention: Retention = 30 * DAY_MS
     attempts: Attempts = 25

@@ -67,6 +67,7 @@ def store_options(settings: Settings) -> Options:
         floor_chunks=FLOOR_CHUNKS,
         max_bytes=settings.store_max,
         policy=Policy.parse(settings.fsync),
+        reply_reserve_bytes=min(settings.reply_reserve, settings.max_body),
         network_fs=settings.network_fs,
     )
 

@@ -6,6 +6,7 @@ import pytest
 from core.pure.fold import Fold
 from core.pure.jobs import (
     AttemptMeta,
+    CallMeta,
     CloseMeta,
     Job,
     KeyMeta,
@@ -15,6 +16,7 @@ from core.pure.jobs import (
     RequestMeta,
     State,
     StateMeta,
+    decode_state,
     encode_meta,
 )
 
@@ -110,6 +112,25 @@ def test_a_relocated_job_stands_where_it_stood(records: tuple[tuple[Kind, msgspe
     assert moved.state == job.state
     assert (moved.attempt, moved.due_ms, moved.priority) == (job.attempt, job.due_ms, job.priority)
     assert again.notes.reasons == fold.notes.reasons
+
+
+@pytest.mark.parametrize("max_bytes", [224, 300, 1000])
+def test_a_snapshot_fits_what_is_kept_for_it(max_bytes: int) -> None:
+    """A long reason, progress or failure of a callback loses its end, and nothing else (R8)."""
+    job, fold = Job(KEY, state=State.FAILED, attempt=1 << 30, due_ms=1 << 62), Fold()
+    fold.notes.reasons[KEY] = "no luck \N{BROKEN HEART} " * 90
+    fold.notes.progress[KEY] = bytes(1024)
+    call = CallMeta(1 << 30, 1 << 62, 1, 1 << 30, 1 << 62, "refused \N{NO ENTRY} " * 90)
+    fold.notes.calls[KEY] = call
+    raw = fold.snapshot(job, max_bytes)
+    assert len(raw) <= max_bytes
+    meta = decode_state(raw)
+    assert (meta.state, meta.attempt, meta.due_ms) == (State.FAILED, 1 << 30, 1 << 62)
+    assert fold.notes.reasons[KEY].startswith(meta.reason)
+    assert meta.reason
+    assert meta.call is not None
+    assert meta.call.tries == 1 << 30
+    assert call.reason.startswith(meta.call.reason)
 
 
 def test_a_reply_is_newer_than_a_relocated_state() -> None:

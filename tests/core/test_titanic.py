@@ -357,17 +357,20 @@ def test_a_reply_over_the_limit_is_a_dead_letter_that_says_so() -> None:
     assert "limit is 10" in rig.state(key).reason
 
 
-def test_a_reply_without_room_makes_the_job_run_again_later() -> None:
-    """More than was reserved for a reply (R8) may not fit: the job runs again, nothing is lost."""
+def test_a_reply_without_room_is_a_dead_letter_that_says_so() -> None:
+    """More than is kept for a reply (R8) found a full store: nothing is silent, and it can be put back."""
     rig = Rig()
     key = rig.submit(b"echo", attempts_max=1)
     rig.journal.reply_room = 10
     rig.titanic.done(rig.must_take().address, [b"x" * 1_000], rig.now)
     rig.sync()
-    assert rig.state(key).state == "scheduled"
+    assert rig.state(key).state == "failed"
+    assert "its reply of 1000 bytes was not kept" in rig.state(key).reason
+    assert "10 were free" in rig.state(key).reason
     assert rig.titanic.life.counters["replies_without_room"] == 1
     rig.journal.reply_room = 1 << 30
-    rig.pass_ms(5_000)
+    rig.ask(tsp.RETRY, tsp.encode_head(tsp.JobHead(key)))
+    rig.sync()
     rig.titanic.done(rig.must_take().address, [b"x" * 1_000], rig.now)
     rig.sync()
     assert rig.state(key).state == "succeeded"

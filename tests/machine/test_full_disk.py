@@ -20,7 +20,7 @@ def command(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A mounted ext4; skipped with the reason where that is not allowed."""
     folder = tmp_path_factory.mktemp("disk")
@@ -81,6 +81,52 @@ def test_a_store_on_a_full_disk_refuses_and_recovers(family: Processes, disk: Pa
     checked = run("store", "check", str(data / "titanic.ring"))
     assert checked.returncode == 0, checked.stdout
     (disk / "filler").unlink()
+
+
+def test_what_was_accepted_ends_on_a_full_disk(family: Processes, disk: Path) -> None:
+    """All replies within their reserve are stored, larger ones are dead letters, all closes work (R8, B1)."""
+    data = disk / "promises"
+    node, broker = family.node(data)
+    with BlockingClient([broker], timeout_s=20) as client:
+        small = [client.submit("echo", bytes(1024)) for _ in range(150)]
+        large = [client.submit("large", b"x") for _ in range(24)]
+        filled = fill_up(client)
+        rest = command("df", "--output=avail", "-B1", str(disk)).stdout.split()[-1]
+        (disk / "filler").write_bytes(b"")
+        command("fallocate", "-l", rest, str(disk / "filler"))
+        family.start("worker", "echo", "--nodes", broker)
+        family.start("worker", "large", "--exec", "head -c 2000000 /dev/zero", "--nodes", broker)
+        for job in small:
+            assert client.wait(job, 20) == [bytes(1024)]
+        ended = [reason(client, job) for job in large]
+        refused = [why for why in ended if why]
+        assert refused, "the disk had room for everything"
+        assert all("its reply of 2000000 bytes was not kept" in why for why in refused)
+        for job in (*small, *large, *filled):
+            client.close(job)
+        until("room again", lambda: taken(client, filled))
+    assert node.stop() == 0
+    checked = run("store", "check", str(data / "titanic.ring"))
+    assert checked.returncode == 0, checked.stdout
+    (disk / "filler").unlink()
+
+
+def fill_up(client: BlockingClient) -> list[str]:
+    """Jobs that nobody works on, until one is refused."""
+    ids: list[str] = []
+    while len(ids) < 1_000:
+        try:
+            ids.append(client.submit("nobody", BODY))
+        except CoreError:
+            return ids
+    raise AssertionError("the disk never became full")
+
+
+def reason(client: BlockingClient, job: str) -> str:
+    """Why the job failed, once it has ended; empty if it succeeded."""
+    status = client.status(job, wait_s=20)
+    assert status.state in ("succeeded", "failed"), status
+    return status.reason
 
 
 def taken(client: BlockingClient, ids: list[str]) -> bool:

@@ -35,8 +35,8 @@ class Keeper:
     def fold(self, entry: Pebble, kind: int, meta: bytes, origin_seq: int) -> None:
         entry.told.append((kind, meta, origin_seq))
 
-    def snapshot(self, entry: Pebble) -> bytes:
-        return b"".join(meta for _, meta, _ in entry.told)
+    def snapshot(self, entry: Pebble, max_bytes: int) -> bytes:
+        return b"".join(meta for _, meta, _ in entry.told)[:max_bytes]
 
 
 def key(number: int) -> bytes:

@@ -55,6 +55,7 @@ class Score:
 
     crashes: int = 0
     refusals: int = 0
+    refused_replies: int = 0
     acknowledged: int = 0
     found: int = 0
     turns: int = 0
@@ -120,12 +121,17 @@ class World:
         self.ring.append(Kind.ATTEMPT, self._entry(number), b"step")
 
     def reply(self, number: int) -> None:
-        """The job's one reply; never refused (R8)."""
-        known = self.jobs[number]
-        known.reply = known.reply or b"%d=" % number + self.random.randbytes(
-            self.random.choice((0, 700, 6000))
-        )
-        self.ring.append(Kind.REPLY, self._entry(number), b"r", (known.reply,), ("replied", number))
+        """The job's one reply; refused only if it is larger than what is kept for it (R8)."""
+        known, entry = self.jobs[number], self._entry(number)
+        body = known.reply or b"%d=" % number + self.random.randbytes(self.random.choice((0, 700, 6000)))
+        try:
+            self.ring.append(Kind.REPLY, entry, b"r", (body,), ("replied", number))
+        except RingFullError:
+            if len(body) <= 1024 and not entry.reply_at:
+                raise
+            self.score.refused_replies += 1
+            return
+        known.reply = body
 
     def close(self, number: int) -> None:
         """The job goes; never refused (R8)."""

@@ -75,6 +75,7 @@ class Recovered(Generic[E]):
     record_count: int
     torn_bytes: int
     warnings: list[str]
+    file_bytes: int = 0  # may be more than the superblock says: allocated ahead (R9)
     stale_seal_at: int = 0  # a trailer of the head that must not be believed any more
     unsealed: list[tuple[ChunkHeader, Scan]] = field(
         default_factory=list
@@ -187,7 +188,7 @@ class Rebuild(Generic[E]):
         """Fold the records of one chunk, given as the digest has them; what they are charged."""
         index, new, fold = self.index, self._owner.new, self._owner.fold
         effects, start, large_bytes = EFFECT_OF, 0, chunk_bytes // LARGE_DIVISOR
-        count, charge_bytes, least_bytes = 0, 0, 1 << 62
+        count, charge_bytes, least_bytes, most_bytes = 0, 0, 1 << 62, 0
         for kind, _flags, _zero, meta_bytes, body_bytes, sequence, at, key in ROW.iter_unpack(rows):
             meta = metas[start : start + meta_bytes]
             start += meta_bytes
@@ -199,6 +200,8 @@ class Rebuild(Generic[E]):
                 charge_bytes += claim
                 if claim < least_bytes:
                     least_bytes = claim
+                if claim > most_bytes:
+                    most_bytes = claim
             if effect is Effect.OPEN:
                 index[key] = entry = new(kind, key)
                 entry.request_at = at
@@ -222,7 +225,7 @@ class Rebuild(Generic[E]):
                     # its request was relocated to a place further on, or the job is closed there
                     self._replies[key] = (at, meta, sequence)
         self.record_count += len(rows) // ROW.size
-        return Tally(count, charge_bytes, least_bytes)
+        return Tally(count, charge_bytes, least_bytes, most_bytes)
 
     def _restore(self, key: bytes, at: int, meta: bytes) -> None:
         """A JOB: everything before it about this key is in it, except a reply that was not relocated."""

@@ -36,8 +36,11 @@ class Owner(Protocol[E]):
         """Bring ``entry`` up to date with one record; ``origin_seq`` orders entries by acceptance."""
         ...
 
-    def snapshot(self, entry: E) -> bytes:
-        """The state of ``entry`` in place of all notes about it so far."""
+    def snapshot(self, entry: E, max_bytes: int) -> bytes:
+        """The state of ``entry`` in place of all notes about it so far, in at most ``max_bytes`` (R8).
+
+        They are at least 224, and no more where the store is nearly full: then something must be left out.
+        """
         ...
 
 

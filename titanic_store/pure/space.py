@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, NamedTuple
 
+from titanic_store.pure.records import HEADER_BYTES, ROW, padded
 from titanic_store.pure.superblock import BASE_BYTES
 
 LARGE_DIVISOR: Final = 16
@@ -21,11 +22,12 @@ POOL_DIVISOR: Final = 8
 
 
 class Tally(NamedTuple):
-    """The records of one chunk that could be alive: how many, what they are charged, the smallest charge."""
+    """The records of one chunk that could be alive: how many, their charges in all, smallest, largest."""
 
     record_count: int = 0
     charge_bytes: int = 0
     least_bytes: int = 0
+    most_bytes: int = 0
 
 
 class Space:
@@ -34,9 +36,9 @@ class Space:
     A slot is free only when :meth:`reclaim` found it so; it does when no entry points into the *oldest*
     chunk. A CLOSE outlives what it closes because slots become free from the tail only.
 
-    ``live_bytes`` is an upper bound of what live records are charged. No index entry remembers its size, so a
-    release takes off the smallest charge in its slot, and the last one in a slot everything (refused: a
-    size per entry, 32 bytes each; reading the header at every close, 2 µs each).
+    ``live_bytes`` is an upper bound of what live records are charged. No index entry remembers its size
+    (refused: 32 bytes each). Where the records of a slot differ much, :meth:`varied`, who releases one says
+    what it was charged; elsewhere the smallest charge is taken off, and with the last one everything.
     """
 
     def __init__(self, chunk_bytes: int, chunk_count: int) -> None:
@@ -44,6 +46,8 @@ class Space:
         self.alive_counts = [0] * chunk_count
         self.alive_bytes = [0] * chunk_count
         self._least_bytes = [0] * chunk_count
+        self._most_bytes = [0] * chunk_count
+        self.rough: set[int] = set()  # slots loaded at open whose sum may be far too high: see recount
         self.live_bytes = 0
         self.order: deque[int] = deque()
         self.free: deque[int] = deque()
@@ -79,7 +83,24 @@ class Space:
         self.alive_counts[slot] = alive_count
         self.alive_bytes[slot] = alive_count and tally.charge_bytes - dead_count * tally.least_bytes
         self._least_bytes[slot] = tally.least_bytes
+        self._most_bytes[slot] = tally.most_bytes
         self.live_bytes += self.alive_bytes[slot]
+        if dead_count and alive_count and self._differs(slot):
+            self.rough.add(slot)
+
+    def recount(self, slot: int, alive_bytes: int) -> None:
+        """What lives in ``slot`` is charged so much: somebody looked."""
+        self.rough.discard(slot)
+        if alive_bytes < self.alive_bytes[slot]:
+            self.live_bytes += alive_bytes - self.alive_bytes[slot]
+            self.alive_bytes[slot] = alive_bytes
+
+    def varied(self, at: int) -> bool:
+        """Whether the charge of the record at ``at`` must be looked up before its :meth:`release`."""
+        return self._differs((at - BASE_BYTES) // self.chunk_bytes)
+
+    def _differs(self, slot: int) -> bool:
+        return 4 * self._most_bytes[slot] > 5 * self._least_bytes[slot]
 
     def retain(self, at: int, charge_bytes: int) -> None:
         """An entry points to the record at ``at``."""
@@ -90,15 +111,21 @@ class Space:
         least = self._least_bytes
         if not least[slot] or charge_bytes < least[slot]:
             least[slot] = charge_bytes
+        if charge_bytes > self._most_bytes[slot]:
+            self._most_bytes[slot] = charge_bytes
 
-    def release(self, at: int) -> None:
-        """An entry no longer points to ``at``, and what says so is durable (R6). 0 is no record."""
+    def release(self, at: int, charge_bytes: int = 0) -> None:
+        """An entry no longer points to ``at``, and what says so is durable (R6). 0 is no record.
+
+        ``charge_bytes``: what it was charged; 0 if nobody knows.
+        """
         if at:
             slot = (at - BASE_BYTES) // self.chunk_bytes
             counts = self.alive_counts
             assert counts[slot] > 0, "released more often than retained"
             counts[slot] -= 1
-            off_bytes = self._least_bytes[slot] if counts[slot] else self.alive_bytes[slot]
+            off_bytes = max(charge_bytes, self._least_bytes[slot]) if counts[slot] else self.alive_bytes[slot]
+            off_bytes = min(off_bytes, self.alive_bytes[slot])
             self.alive_bytes[slot] -= off_bytes
             self.live_bytes -= off_bytes
 
@@ -129,14 +156,18 @@ class Space:
         else:
             slot = self.free.popleft()
         self.order.append(slot)
-        self._least_bytes[slot] = 0
+        self._least_bytes[slot] = self._most_bytes[slot] = 0
+        self.rough.discard(slot)
         return slot
 
     def grow(self) -> None:
         """One more slot exists, and is free."""
         self.free.append(len(self.alive_counts))
-        for column in (self.alive_counts, self.alive_bytes, self._least_bytes):
+        for column in self._columns():
             column.append(0)
+
+    def _columns(self) -> tuple[list[int], ...]:
+        return self.alive_counts, self.alive_bytes, self._least_bytes, self._most_bytes
 
     def shrink(self, floor_chunks: int) -> int:
         """Give up free slots at the end of the file, down to the floor; how many."""
@@ -145,7 +176,7 @@ class Space:
             return 0
         while self.chunk_count > floor_chunks and self.chunk_count - 1 in free:
             self.free.remove(self.chunk_count - 1)
-            for column in (self.alive_counts, self.alive_bytes, self._least_bytes):
+            for column in self._columns():
                 column.pop()
             count += 1
         return count
@@ -156,11 +187,25 @@ def charge(claim_bytes: int, chunk_bytes: int) -> int:
     return claim_bytes if claim_bytes * LARGE_DIVISOR <= chunk_bytes else 2 * claim_bytes
 
 
-def capacity_bytes(chunk_count: int, usable_bytes: int) -> int:
-    """What live records may be charged in all, for new jobs to be accepted (R8).
+def charge_of(meta_bytes: int, body_bytes: int, chunk_bytes: int) -> int:
+    """:func:`charge` of a record with so much meta and body."""
+    return charge(padded(HEADER_BYTES + meta_bytes + body_bytes) + ROW.size + meta_bytes, chunk_bytes)
 
-    Without the spare chunks, the pool for large replies, and what small records leave empty at the end of
-    each chunk.
+
+def room_bytes(chunk_count: int, usable_bytes: int) -> int:
+    """What so many chunks can promise: what lives and what is kept for endings must not come to more (R8).
+
+    Without the spare chunks, and what small records leave empty at the end of each chunk.
     """
-    chunks_bytes = max(0, chunk_count - SPARE_CHUNKS) * usable_bytes
-    return chunks_bytes * (LARGE_DIVISOR - 1) // LARGE_DIVISOR * (POOL_DIVISOR - 1) // POOL_DIVISOR
+    return max(0, chunk_count - SPARE_CHUNKS) * usable_bytes * (LARGE_DIVISOR - 1) // LARGE_DIVISOR
+
+
+def capacity_bytes(chunk_count: int, usable_bytes: int) -> int:
+    """What new jobs may fill of :func:`room_bytes`: the rest is for replies larger than what is kept."""
+    return room_bytes(chunk_count, usable_bytes) * (POOL_DIVISOR - 1) // POOL_DIVISOR
+
+
+def chunks_for(promised_bytes: int, usable_bytes: int) -> int:
+    """How many chunks have the capacity for so much."""
+    chunk_bytes = usable_bytes * (LARGE_DIVISOR - 1) * (POOL_DIVISOR - 1) // (LARGE_DIVISOR * POOL_DIVISOR)
+    return SPARE_CHUNKS - (-promised_bytes // max(1, chunk_bytes))

@@ -96,7 +96,9 @@ class FileStorage:
 
     def allocate(self, size: int) -> None:
         """The file has at least ``size`` bytes, with room on the disk for each."""
-        os.posix_fallocate(self._fd, 0, size)
+        known = self.size()
+        if size > known:
+            os.posix_fallocate(self._fd, known, size - known)
 
     def write_zeros(self, offset: int, size: int) -> None:
         """These bytes are zeros, durably."""

@@ -1,4 +1,8 @@
-"""Growth of the file off the hot path: a thread of its own, in small slices, ahead of need (R9)."""
+"""Growth of the file off the hot path: a thread of its own, in small slices, ahead of need (R9).
+
+Two steps: room on the disk is *allocated* for all that was promised (R8), which shows early that there is
+none; it is filled with *zeros* a chunk at a time, shortly before it is written to.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +27,8 @@ _NO_SPACE: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 class Grower:
     """Allocates, writes zeros, syncs; lack of space is survived, any other error goes to ``fail`` (R11).
 
-    ``done_bytes`` is the length of the file after the last growth that worked. Without ``thread`` a growth
-    waits until :meth:`run_pending`.
+    ``allocated_bytes`` is how long the file is, ``done_bytes`` how far it is zeros or older, after the last
+    growth that worked; 0 if it did not. Without ``thread`` a growth waits until :meth:`run_pending`.
     """
 
     def __init__(
@@ -39,24 +43,30 @@ class Grower:
         self._fail = fail
         self._notify = notify
         self._threaded = thread
-        self._pending: tuple[int, int] | None = None
+        self._pending: tuple[int, int, int, int] | None = None
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
         self._hurry = threading.Event()
         self.tried = threading.Event()
-        self.done_bytes = 0
+        self.done_bytes = self.allocated_bytes = 0
         self.refused_count = 0
 
-    def request(self, start: int, size: int) -> None:
-        """The file shall have ``size`` bytes, zeros from ``start`` on; ``tried`` is set afterwards."""
+    def request(self, start: int, size: int, allocate: int, least: int) -> None:
+        """The file shall have ``allocate`` bytes, at ``least`` so many, and zeros from ``start`` to ``size``.
+
+        ``tried`` is set afterwards.
+        """
         self.tried.clear()
         self._hurry.clear()
-        self.done_bytes = 0
+        self.done_bytes = self.allocated_bytes = 0
         if not self._threaded:
-            self._pending = (start, size)
+            self._pending = (start, size, allocate, least)
             return
         self._thread = threading.Thread(
-            target=self._guarded, args=(start, size), name="titanic-store-growth", daemon=True
+            target=self._guarded,
+            args=(start, size, allocate, least),
+            name="titanic-store-growth",
+            daemon=True,
         )
         self._thread.start()
 
@@ -81,16 +91,16 @@ class Grower:
         if self._thread is not None:
             self._thread.join()
 
-    def _guarded(self, start: int, size: int) -> None:
+    def _guarded(self, start: int, size: int, allocate: int, least: int) -> None:
         try:
-            self._grow(start, size)
+            self._grow(start, size, allocate, least)
         except BaseException as error:
             self._fail(error)
         self._notify()
 
-    def _grow(self, start: int, size: int) -> None:
+    def _grow(self, start: int, size: int, allocate: int, least: int) -> None:
         try:
-            self._storage.allocate(size)
+            self.allocated_bytes = self._allocate(allocate, least)
             step = SLICE_BYTES if self._threaded else 4 * MIB
             for offset in range(start, size, step):
                 if self._stopping.is_set():
@@ -105,3 +115,17 @@ class Grower:
             self.refused_count += 1
         finally:
             self.tried.set()
+
+    def _allocate(self, allocate: int, least: int) -> int:
+        """How long the file is afterwards: ``allocate``, or ``least`` where there is no room for more."""
+        if least < allocate:
+            try:
+                self._storage.allocate(allocate)
+            except OSError as error:
+                if error.errno not in _NO_SPACE:
+                    raise
+                self.refused_count += 1
+            else:
+                return allocate
+        self._storage.allocate(least)
+        return max(least, self._storage.size())

@@ -21,67 +21,39 @@ from titanic_store.pure.chunks import (
     align_up,
     encode_chunk_header,
     encode_digest,
-    max_record_bytes,
 )
 from titanic_store.pure.layout import Layout
 from titanic_store.pure.options import Options, Sync
 from titanic_store.pure.records import HEADER_BYTES, ROW, U32
 from titanic_store.pure.recovery import Recovered
 from titanic_store.pure.seams import E
-from titanic_store.pure.space import AHEAD_CHUNKS, LARGE_DIVISOR, SPARE_CHUNKS, capacity_bytes, charge
-from titanic_store.pure.superblock import BASE_BYTES, Superblock, encode_superblock
-from titanic_store.shell.committer import Batch, Committer
+from titanic_store.pure.space import AHEAD_CHUNKS, LARGE_DIVISOR, SPARE_CHUNKS
+from titanic_store.pure.superblock import BASE_BYTES, encode_superblock
+from titanic_store.shell.committer import Batch
+from titanic_store.shell.room import FULL_RETRY_MS, MOVED_BYTES, Room
 
-ENDING_BYTES: Final = 512
-"""Kept for every open entry: its dispatch, its close, and what a relocation adds to it (R8)."""
-
-MOVED_BYTES: Final = 64
-"""What a record can grow by when it is first relocated; twice in the digest included."""
-
-_GROWTH_LIMIT_SECONDS: Final = 60.0
-_CALM_SECONDS: Final = 0.25
-_QUEUE_RETRY_MS: Final = 50
 _SPACE_RETRY_MS: Final = 250
-_FULL_RETRY_MS: Final = 5_000
 
 
-class Head:
+class Head(Room):
     """Position and bookkeeping of the chunk that is being written.
 
     ``seq`` and ``crc`` are those of the last record appended; ``limit`` is where records must end so that
-    the digest, ``rows`` and ``metas``, still fits behind them. ``room_bytes`` is what may be accepted before
-    :meth:`make_room` must look again.
+    the digest, ``rows`` and ``metas``, still fits behind them.
     """
 
     def __init__(self, options: Options, recovered: Recovered[E]) -> None:
-        self.block: Superblock = recovered.superblock
-        self.space: Final = recovered.space
+        super().__init__(options, recovered)
         self.salt: Final = crc32(self.block.salt)
-        self.align: Final = self.block.align_bytes
-        self.max_claim: Final = (
-            max_record_bytes(self.block.chunk_bytes, self.align) + HEADER_BYTES + ROW.size + 8
-        )
-        self.max_chunks: Final = (options.max_bytes - BASE_BYTES) // self.block.chunk_bytes
-        self.capacity_bytes: Final = capacity_bytes(self.max_chunks, self.max_claim)
-        self.entry_bytes: Final = ENDING_BYTES + options.reply_reserve_bytes
         self.large_bytes: Final = self.block.chunk_bytes // LARGE_DIVISOR
-        self._queue_max_bytes: Final = options.queue_max_bytes
         self.seq, self.crc = recovered.chain.sequence, recovered.chain.crc
         self.epoch = max(self.block.epoch, recovered.chain.epoch)
         self.incarnation = max(self.block.incarnation, recovered.chain.incarnation) + 1
         self.rows, self.metas = recovered.rows, recovered.metas
         self.end = recovered.head_end
-        self.room_bytes = -1
-        self.grown_count = self.shrunk_count = 0
-        self.max_bytes: Final = options.max_bytes
-        self.entry_count: Callable[[], int] = int
-        self.reply_count = 0  # entries with a reply: nothing is kept for another
-        self.pressed_turn = 0  # relocate at least up to here: somebody was refused
+        self.shrunk_count = 0
         self.win_back: Callable[[], bool] = bool
         self._synced: Final = options.policy.sync is not Sync.NEVER
-        self._growing = False
-        self._shrinking: Batch | None = None
-        self._calm_until = 0.0
         self._open(recovered.head.slot, recovered.head.header)
         self.settled_turn = self.chunk.turn  # chunks before it are sealed, durably
         self._turned: deque[tuple[int, int]] = deque()  # first sequence and turn of chunks since then
@@ -93,10 +65,6 @@ class Head:
         self._chunk_end = self.space.offset_of(slot) + self.space.chunk_bytes
         digest_bytes = TRAILER_BYTES + len(self.rows) + len(self.metas)
         self.limit = self._chunk_end - digest_bytes - 2 * self.align
-
-    def attach(self, committer: Committer) -> None:
-        """What must be written goes to ``committer`` from now on."""
-        self._committer = committer
 
     @property
     def free_bytes(self) -> int:
@@ -116,12 +84,6 @@ class Head:
         return Layout(
             block, tuple(self.space.order), tuple(self.space.alive_counts), align_up(self.end, self.align)
         )
-
-    @property
-    def reserved_bytes(self) -> int:
-        """What is kept for the dispatch, reply and close of everything accepted (R8)."""
-        count = self.entry_count()
-        return count * self.entry_bytes - self.reply_count * (self.entry_bytes - ENDING_BYTES)
 
     @property
     def spare_chunks(self) -> int:
@@ -176,25 +138,42 @@ class Head:
             self._admit(claim)
         elif not moved and self._committer.queued_bytes > 2 * self._queue_max_bytes:
             self._committer.flush()
-        keep_chunks = self.spare_chunks if opens else 0 if moved else 1
-        while len(self.space.free) < keep_chunks + self._is_full(claim):
-            if self._unpin() or self._grow_now():
-                continue
-            if opens:
-                self._press()
-                raise RingBusyError(claim, self.free_bytes, _SPACE_RETRY_MS)
-            if moved or not self.win_back():
-                raise RingFullError(claim, self.free_bytes, _FULL_RETRY_MS)
+        self._free_slots(claim, opens=opens, moved=moved)
         if self._is_full(claim):
             self.turn_page()
         if len(self.space.free) < self.spare_chunks:
             self.room_bytes = -1
         self._look_ahead()
 
+    def _free_slots(self, claim: int, *, opens: bool, moved: bool) -> None:
+        """So many slots are free that the ring can go on; RingFullError.
+
+        Relocation needs one free slot, and half of another for what it adds; so an ending waits until space
+        is won back while there still are two.
+        """
+        keep_chunks = self.spare_chunks if opens else 0 if moved else SPARE_CHUNKS
+        while len(self.space.free) < keep_chunks + self._is_full(claim):
+            if self._unpin() or self._grow_now():
+                continue
+            if opens:
+                self._press()
+                raise RingBusyError(claim, self.free_bytes, _SPACE_RETRY_MS)
+            if moved:
+                raise RingFullError(claim, self.free_bytes, FULL_RETRY_MS)
+            if not self.win_back():
+                break
+        if not moved and len(self.space.free) < self._is_full(claim):
+            raise RingFullError(claim, self.free_bytes, FULL_RETRY_MS)
+
     def _look_ahead(self) -> None:
-        """Grow ahead of need: relocation would bring little, or has not by the middle of the chunk (R9)."""
+        """Grow ahead of need: relocation would bring little, or has not by the middle of the chunk (R9).
+
+        And have room on the disk before it is promised.
+        """
         if self.crowded and (self.dense or (len(self.space.free) <= self.spare_chunks and self._half_full())):
-            self._request_growth()
+            self._request_growth(zeros=True)
+        elif self.spare_bytes(opens=True) < self.max_claim:
+            self._request_growth(zeros=False)
 
     def _half_full(self) -> bool:
         return 2 * (self._chunk_end - self.end) < self.space.chunk_bytes
@@ -209,40 +188,13 @@ class Head:
     def _is_full(self, claim: int) -> bool:
         return align_up(self.end, self.align) + claim > self.limit
 
-    def _admit(self, claim: int) -> None:
-        """There is room for one more job and its ending, on disk and on the way to it; RingFullError (R8)."""
-        queued_bytes = self._committer.queued_bytes
-        if queued_bytes and queued_bytes + claim > self._queue_max_bytes:
-            raise RingBusyError(claim, self._queue_max_bytes - queued_bytes, _QUEUE_RETRY_MS)
-        cost_bytes = charge(claim, self.space.chunk_bytes) + self.entry_bytes
-        allowed_bytes = self.capacity_bytes - self.space.live_bytes - self.reserved_bytes
-        if allowed_bytes < cost_bytes and self.entry_count():  # an empty store takes what fits into a chunk
-            self._press()
-            raise RingFullError(claim, max(0, allowed_bytes - self.entry_bytes), _FULL_RETRY_MS)
-        self.room_bytes = min(allowed_bytes, self._queue_max_bytes - queued_bytes) - cost_bytes
-
-    def _press(self) -> None:
-        """Relocate what is left of the ring once, which also finds out what its records really take."""
-        if self.space.tail_turn > self.pressed_turn:
-            self.pressed_turn = self.space.head_turn - 1
-
     def settle(self) -> None:
         """Take back dead chunks from the tail, and the slot that was added meanwhile."""
         self.space.reclaim()
         self._look_ahead()
         while self._turned and self._turned[0][0] <= self._committer.durable_seq:
             self.settled_turn = self._turned.popleft()[1]
-        grower = self._committer.grower
-        if not self._growing or not grower.tried.is_set():
-            return
-        self._growing = False
-        if grower.done_bytes <= self.block.file_bytes:
-            self._calm_until = time.monotonic() + _CALM_SECONDS
-            return
-        with self._committer.mutex:
-            self.put_superblock(self._committer.batch, chunk_count=self.block.chunk_count + 1)
-        self.space.grow()
-        self.grown_count += 1
+        self._take_growth()
 
     @property
     def fitting_chunks(self) -> int:
@@ -260,16 +212,22 @@ class Head:
             committer.wake()
 
     def shrink(self) -> int:
-        """Free chunks at the end of the file are given up, down to the floor; how many (R9)."""
+        """Free chunks at the end of the file are given up, down to the floor; how many (R9).
+
+        So is room behind them that was allocated for promises.
+        """
         committer, space = self._committer, self.space
         if self._growing:
             return 0
         count = space.shrink(self.fitting_chunks)
         self.shrunk_count += count
-        if count:
+        allocated_chunks = max(space.chunk_count, self.promising_chunks)
+        if count or allocated_chunks < self.allocated_chunks:
+            self.allocated_chunks = min(self.allocated_chunks, allocated_chunks)
+            self.room_bytes = -1
             with committer.mutex:
                 self.put_superblock(committer.batch, chunk_count=space.chunk_count)
-                committer.batch.truncate = self.block.file_bytes
+                committer.batch.truncate = BASE_BYTES + self.allocated_chunks * space.chunk_bytes
                 committer.batch.waiting = True
                 self._shrinking = committer.batch
             committer.wake()
@@ -318,28 +276,3 @@ class Head:
             (self.space.chunk_bytes, self.align, self.salt),
         )
         batch.write(offset, *parts)
-
-    def _request_growth(self) -> None:
-        """Ask for one more slot, unless one is on its way, the limit is reached, or there was no room."""
-        if self._growing or self.space.chunk_count >= self.max_chunks or time.monotonic() < self._calm_until:
-            return
-        if self._shrinking is not None and self._shrinking.truncate:
-            return  # what would be added now would be cut off again
-        self._growing = True
-        size = self.block.file_bytes
-        self._committer.grower.request(size, size + self.block.chunk_bytes)
-        self._committer.wake()
-
-    def _grow_now(self) -> bool:
-        """Wait for one more slot; False if there is no room for it."""
-        if self._shrinking is not None and self._shrinking.truncate:
-            self._committer.flush()
-        self._request_growth()
-        if not self._growing:
-            return False
-        count = self.space.chunk_count
-        self._committer.grower.wait(_GROWTH_LIMIT_SECONDS)
-        if self._committer.failure is not None:
-            raise self._committer.failure
-        self.settle()
-        return self.space.chunk_count > count

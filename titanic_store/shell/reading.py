@@ -10,6 +10,7 @@ from titanic_store.pure.chunks import TRAILER_BYTES, Seal, decode_seal
 from titanic_store.pure.kinds import Kind
 from titanic_store.pure.records import HEADER_BYTES, LOST, Header, decode_header, decode_origin
 from titanic_store.pure.seams import Storage
+from titanic_store.pure.space import charge_of
 from titanic_store.shell.committer import Committer, Run
 
 READ_FIRST_BYTES: Final = 4096
@@ -50,6 +51,15 @@ class RecordReader:
     def read_header(self, at: int) -> Header:
         """The header of the record at ``at``."""
         return self._header(at)[0]
+
+    def charge_at(self, at: int, chunk_bytes: int) -> int:
+        """What the record at ``at`` is charged; 0 if it cannot be read. Damage is no matter of the dead."""
+        try:
+            raw = self._pending(at)[:HEADER_BYTES] or self._storage.read_at(at, HEADER_BYTES)
+        except OSError:
+            return 0
+        header = decode_header(raw, 0, at, self._salt)
+        return charge_of(header.meta_bytes, header.body_bytes, chunk_bytes) if header is not None else 0
 
     def read_seal(self, base: int, chunk_bytes: int, turn: int) -> Seal | None:
         """The trailer of the chunk at ``base``, if it is sealed."""

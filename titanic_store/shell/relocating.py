@@ -181,7 +181,8 @@ class Relocator:
                 log.error("cannot move the record of %s: a relocated job without its origin", key.hex())
                 return True
             kind = Kind.JOB
-            meta = encode_origin(origin._replace(state=self._owner.snapshot(entry)))
+            state = self._owner.snapshot(entry, self._head.state_bytes)
+            meta = encode_origin(origin._replace(state=state))
         try:
             self._pen(kind, flags, entry, meta, (body,) if body else (), None)
         except RingFullError:

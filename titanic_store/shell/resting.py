@@ -42,7 +42,7 @@ class Census:
     def fold(self, entry: Placeholder, kind: int, meta: bytes, origin_seq: int) -> None:
         """See Owner.fold."""
 
-    def snapshot(self, entry: Placeholder) -> bytes:
+    def snapshot(self, entry: Placeholder, max_bytes: int) -> bytes:
         """See Owner.snapshot."""
         return b""
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from titanic_store.errors import DamagedStoreError
+from titanic_store.pure.records import ROW
 from titanic_store.pure.seams import E
+from titanic_store.pure.space import charge_of
 from titanic_store.pure.superblock import BASE_BYTES, Flag
 from titanic_store.shell.committer import Batch, Committer
 from titanic_store.shell.pairing import Paired
@@ -33,6 +36,7 @@ class Ring(Paired[E]):
         if committer.threaded:
             self.scrub.start()
         self._head.win_back = self._win_back
+        self._head.recount = self._recount
         self._looked_count = self.appended_count
         self._tidy_turn = 0
         self._closed = False
@@ -85,9 +89,10 @@ class Ring(Paired[E]):
             if batch.drops or batch.freed:
                 self._drop(batch)
         releases, reusable_seq = self._releases, committer.reusable_seq
+        space, reader = self._head.space, self.reader
         while releases and releases[0][0] <= reusable_seq:
             for at in releases.popleft()[1]:
-                self._head.space.release(at)
+                space.release(at, reader.charge_at(at, space.chunk_bytes) if at and space.varied(at) else 0)
 
     def _drop(self, batch: Batch) -> None:
         """Closed entries leave the index; their room follows once that is durable (R6)."""
@@ -134,6 +139,23 @@ class Ring(Paired[E]):
             self.relocator.step(0)
         elif space.free:
             head.turn_page()  # the head itself lies too far back
+
+    def _recount(self) -> None:
+        """What lives in chunks loaded at open is charged what it takes, from their digests."""
+        space = self._head.space
+        for slot in list(space.rough):
+            turn = space.turn_of(slot)
+            try:
+                rows = self._rows(slot, turn) if turn is not None else b""
+            except DamagedStoreError:
+                space.rough.discard(slot)  # the upper bound stays
+                continue
+            alive_bytes = 0
+            for _, _, _, meta_bytes, body_bytes, _, at, key in ROW.iter_unpack(rows):
+                entry = self.index.get(key)
+                if entry is not None and at in (entry.request_at, entry.reply_at):
+                    alive_bytes += charge_of(meta_bytes, body_bytes, space.chunk_bytes)
+            space.recount(slot, alive_bytes)
 
     def _win_back(self) -> bool:
         """One more chunk is free afterwards, whatever it takes; False if a whole round brings none (R8)."""

@@ -15,7 +15,7 @@ from titanic_store.pure.options import Options
 from titanic_store.pure.records import HEADER_BYTES, MAGIC, NO_KEY, ROW, ROW_FROM, ROW_TO, pack_head
 from titanic_store.pure.recovery import Recovered
 from titanic_store.pure.seams import E, Foreign, Owner, Storage
-from titanic_store.pure.superblock import Flag, Superblock
+from titanic_store.pure.superblock import BASE_BYTES, Flag, Superblock
 from titanic_store.shell.committer import Batch, Committer
 from titanic_store.shell.head import Head
 from titanic_store.shell.reading import RecordReader
@@ -189,6 +189,8 @@ class Writer(Generic[E]):
             "free_bytes": head.free_bytes,
             "live_bytes": head.space.live_bytes,
             "reserved_bytes": head.reserved_bytes,
+            "reply_reserve_bytes": self._options.reply_reserve_bytes,
+            "allocated_bytes": BASE_BYTES + head.allocated_chunks * head.block.chunk_bytes,
             "queued_bytes": self._committer.queued_bytes,
         }
 
@@ -218,8 +220,8 @@ class Writer(Generic[E]):
         Positions and, for a kind that opens, the index are up to date on return. A CLOSE takes effect when
         it is durable; nothing may be appended for its entry any more. Without a token nobody waits: the
         record rides with the next batch, or is written after 25 ms at the latest.
-        Raises RingFullError and RingBusyError (kinds that open only), RecordTooLargeError, StoreFailedError;
-        nothing has changed then.
+        Raises RingFullError (kinds that open, and a reply larger than what is kept for it), RingBusyError
+        (kinds that open), RecordTooLargeError, StoreFailedError; nothing has changed then.
         """
         return self._write(kind, 0, entry, meta, body, token)
 
@@ -323,6 +325,11 @@ class Writer(Generic[E]):
         opens = effect is Effect.OPEN and not foreign
         if opens:
             head.room_bytes -= charge_bytes + head.entry_bytes
+        if effect is Effect.BODY and not flags and not foreign:
+            assert entry is not None, "a reply has an entry"
+            kept = not entry.reply_at
+            if not kept or charge_bytes > head.reply_bytes:
+                head.admit_reply(claim, charge_bytes, kept=kept)
         if head.end + head.align + claim > head.limit or (opens and head.room_bytes < 0):
             head.make_room(claim, opens=opens, moved=flags != 0 or foreign)
         key = entry.key if entry is not None else foreign_key or NO_KEY

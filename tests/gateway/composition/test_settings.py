@@ -89,6 +89,14 @@ def test_a_store_fits_its_limit_and_its_bodies(store: str, body: str) -> None:
     assert options.floor_chunks * options.chunk_bytes < settings.store_max
 
 
+def test_the_room_kept_for_a_reply_is_a_setting() -> None:
+    """1 KiB unless somebody says otherwise, and never more than a body may have (R8)."""
+    assert store_options(config.load()).reply_reserve_bytes == 1024
+    assert store_options(config.load({"reply_reserve": "64KiB"})).reply_reserve_bytes == 65536
+    small = {"reply_reserve": "64KiB", "max_body": "2KiB"}
+    assert store_options(config.load(small)).reply_reserve_bytes == 2048
+
+
 def test_a_store_too_small_for_its_bodies() -> None:
     """The message says how large the store must be; that size is enough."""
     with pytest.raises(SettingsError, match="at least") as refused:

@@ -222,7 +222,7 @@ def endings_always_find_room(folder: Path) -> None:
             settle(ring)
         except StoreError:
             break
-    assert 50 < len(accepted) < 400
+    assert 40 < len(accepted) < 400
     for pebble in accepted:
         ring.append(Kind.ATTEMPT, pebble, b"step")
         ring.append(Kind.REPLY, pebble, b"", (bytes(900),))

@@ -12,7 +12,7 @@ from titanic_store import Kind, check
 
 def used_store(path: Path) -> None:
     """Some jobs over some chunks, closed in order."""
-    waiting = Waiting(path, options(max_chunks=12))
+    waiting = Waiting(path, options(chunks=12, max_chunks=12))
     for number in range(60):
         pebble = request(waiting.ring, number, Random(number).randbytes(3000))
         if number % 2:
@@ -71,7 +71,7 @@ def test_a_damaged_digest_is_found_and_survived(path: Path) -> None:
     path.write_bytes(raw)
     report = check(path)
     assert [problem.text for problem in report.problems] == ["the digest of turn 1 fails its checksum"]
-    again = Waiting(path, options(max_chunks=12))
+    again = Waiting(path, options(chunks=12, max_chunks=12))
     assert len(again.ring.index) == 40
     again.ring.close()
 

@@ -22,7 +22,6 @@ from titanic_store import (
     Policy,
     RecordTooLargeError,
     Ring,
-    RingBusyError,
     RingFullError,
     StoreFailedError,
 )
@@ -218,7 +217,7 @@ def until_accepted(ring: Ring[Pebble], number: int) -> None:
     def taken() -> bool:
         try:
             request(ring, number, bytes(3000))
-        except RingBusyError:
+        except RingFullError:
             return False
         return True
 

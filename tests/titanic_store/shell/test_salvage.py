@@ -1,5 +1,6 @@
 """Damage is refused with what an operator needs; accepted, it costs what is damaged and nothing else."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -55,7 +56,7 @@ def test_a_refusal_says_where_whom_and_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(DamagedStoreError) as caught:
         open_ring(path, Keeper(), MANY)
     assert caught.value.exit_code == 3
-    assert caught.value.offset == places[victim][0]
+    assert 0 <= places[victim][0] - caught.value.offset < 4096, "where the log ends, before the next batch"
     assert caught.value.keys == (victim,)
     for word in (str(UUID(bytes=victim)), "titanic store check", "--accept-loss", "restore"):
         assert word in str(caught.value)
@@ -88,7 +89,8 @@ def test_accepting_loss_loses_what_is_damaged_and_no_more(tmp_path: Path, what: 
     assert check(path).clean
     (report,) = tmp_path.glob("titanic.ring.loss-*.txt")
     text = report.read_text(encoding="utf-8")
-    assert f"offset {places[victim][0]}" in text
+    (offset,) = map(int, re.findall(r"^damage .*offset (\d+)", text, re.MULTILINE))
+    assert 0 <= places[victim][0] - offset < 4096
     if what == "body":
         assert str(UUID(bytes=victim)) in text
     else:
