@@ -155,7 +155,7 @@ def test_lack_of_space_while_growing_is_survived(family: Processes, tmp_path: Pa
     with BlockingClient([node.facts()["broker"]], timeout_s=ANSWER_S) as client:
         while not refused and len(ids) < 200:
             try:
-                ids.append(client.submit("nobody", bytes(1 << 20)))
+                ids.append(client.submit("nobody", bytes(1 << 19)))
             except CoreError as error:
                 refused = str(error)
         assert refused, "the store never became full"
