@@ -77,6 +77,14 @@ class LifeLimits(msgspec.Struct, frozen=True):
             return None
         return f"the reply has {sum(sizes)} bytes; the limit is {self.reply_max_bytes}"
 
+    def no_room(self, reply_bytes: int, full: JournalFullError) -> str:
+        """Why a reply was not kept: its job is a dead letter that says what to do (R8)."""
+        free_bytes = max(0, full.free_bytes)
+        return (
+            f"done, but the store is full: its reply of {reply_bytes} bytes was not kept, {free_bytes} were"
+            " free for it; close jobs or raise --store-max, then retry this one"
+        )
+
     def of_service(self, service: bytes) -> tuple[int, int]:
         """(attempt timeout in ms, attempts at most) of a job that asks for neither."""
         own = self.services.get(service) if self.services else None
@@ -94,15 +102,6 @@ class LifeLimits(msgspec.Struct, frozen=True):
         default_ms = self.dead_letter_retention_ms if job.state == State.FAILED else self.retention_ms
         retention_ms = job.retention_ms or default_ms
         return job.due_ms + retention_ms if retention_ms else 0
-
-
-def no_room_reason(reply_bytes: int, full: JournalFullError) -> str:
-    """Why the reply of a job could not be kept: it is a dead letter, which says what to do (R8)."""
-    free_bytes = max(0, full.free_bytes)
-    return (
-        f"done, but the store is full: its reply of {reply_bytes} bytes was not kept, {free_bytes} were free"
-        " for it; close jobs or raise --store-max, then retry this one"
-    )
 
 
 def backoff_ms(key: bytes, attempt: int, limits: LifeLimits) -> int:

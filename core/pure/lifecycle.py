@@ -34,14 +34,7 @@ from core.pure.jobs import (
     encode_meta,
 )
 from core.pure.keys import Keys
-from core.pure.life_limits import (
-    COUNTER_OF,
-    COUNTERS,
-    LifeLimits,
-    ServiceLimits,
-    backoff_ms,
-    no_room_reason,
-)
+from core.pure.life_limits import COUNTER_OF, COUNTERS, LifeLimits, ServiceLimits, backoff_ms
 from core.pure.mdp import NOT_STARTED
 from core.pure.notes import Ending, Notes
 from core.pure.owners import Owners
@@ -296,7 +289,7 @@ class Lifecycle:
             number = self._port.append(Kind.REPLY, job, encode_meta(meta), frames, after_sync)
         except JournalFullError as full:  # more than is kept for each, and the store is full (R8)
             self.counters["replies_without_room"] += 1
-            self._bury(job, attempt, no_room_reason(sum(sizes), full), now)
+            self._bury(job, attempt, self._limits.no_room(sum(sizes), full), now)
             return
         self._events.add(number, Step.SUCCEEDED, job, now.wall_ms)
 

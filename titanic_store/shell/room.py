@@ -129,6 +129,8 @@ class Room(ABC):
         """A reply larger than what is ``kept`` for it takes nobody else's room; RingFullError (R8)."""
         kept_bytes = self.reply_bytes if kept else 0
         need_bytes = charge_bytes - kept_bytes
+        if need_bytes <= 0:
+            return
         allowed_bytes = self._promise(need_bytes, opens=False)
         if allowed_bytes < need_bytes:
             self._press()

@@ -325,11 +325,8 @@ class Writer(Generic[E]):
         opens = effect is Effect.OPEN and not foreign
         if opens:
             head.room_bytes -= charge_bytes + head.entry_bytes
-        if effect is Effect.BODY and not flags and not foreign:
-            assert entry is not None, "a reply has an entry"
-            kept = not entry.reply_at
-            if not kept or charge_bytes > head.reply_bytes:
-                head.admit_reply(claim, charge_bytes, kept=kept)
+        if effect is Effect.BODY and entry is not None and not flags and not foreign:
+            head.admit_reply(claim, charge_bytes, kept=not entry.reply_at)
         if head.end + head.align + claim > head.limit or (opens and head.room_bytes < 0):
             head.make_room(claim, opens=opens, moved=flags != 0 or foreign)
         key = entry.key if entry is not None else foreign_key or NO_KEY
