@@ -11,6 +11,7 @@ import typer
 from gateway.cli.console import fact, note, start_logging
 from gateway.cli.errors import ExitCode, explain
 from gateway.cli.processes import supervise
+from gateway.cli.tryout import curl_lines
 from gateway.composition import settings as config
 from gateway.composition.serve import Program
 
@@ -20,16 +21,6 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 def echo_worker(facts: dict[str, Any]) -> Program:
     """A worker of the service ``echo`` at the node of these facts."""
     return Program("worker", ["worker", "echo", "--nodes", str(facts["broker"]), "--json"])
-
-
-def curl_lines(url: str) -> list[str]:
-    """Submit, reply and close: three commands that work when pasted one after the other."""
-    location = "awk 'tolower($1) == \"location:\" {print $2}' | tr -d '\\r'"
-    return [
-        f"job=$(curl -si --data 'hello, titanic' {url}/v1/services/echo/jobs | {location})",
-        f'curl -s -H "Prefer: wait=10" {url}$job/reply; echo',
-        f"curl -s -o /dev/null -w '%{{http_code}}\\n' -X DELETE {url}$job",
-    ]
 
 
 @app.command()

@@ -10,6 +10,7 @@ import typer
 
 from gateway.cli.console import Json, Verbose, facts, note, patience, start_logging, tracer
 from gateway.cli.curve import CurveDir
+from gateway.cli.tryout import show_pair
 from gateway.composition import settings as config
 from gateway.composition.leash import hold_leash
 
@@ -134,6 +135,13 @@ def serve(
     callback_allow: CallbackAllow = None,
     log_format: LogFormat = None,
     insecure: Insecure = None,
+    pair: Annotated[
+        bool | None,
+        typer.Option("--pair", help="Two nodes on this machine instead of one, to try what a pair does."),
+    ] = None,
+    replication: Replication = None,
+    alone: Alone = None,
+    failover_wait: FailoverWait = None,
     curve_dir: CurveDir = None,
     accept_loss: AcceptLoss = None,
     network_fs: NetworkFs = None,
@@ -149,7 +157,10 @@ def serve(
     settings = config.load(flags)
 
     def ready(values: dict[str, Any]) -> None:
-        facts(values, as_json, title="titanic is ready; Ctrl-C stops it")
+        if settings.pair and not as_json:
+            show_pair(values)
+        else:
+            facts(values, as_json, title="titanic is ready; Ctrl-C stops it")
 
     raise typer.Exit(supervise(settings, verbose, ready))
 

@@ -1,4 +1,7 @@
-"""``titanic serve``: one node and one gateway as child processes, started, watched and stopped together."""
+"""``titanic serve``: one node and one gateway as child processes, started, watched and stopped together.
+
+With ``--pair`` two nodes, see serve_pair.py.
+"""
 
 from __future__ import annotations
 
@@ -54,6 +57,7 @@ class ChildEndedError(Exception):
     def __init__(self, child: Child, status: int) -> None:
         how = f"exit code {status}" if status >= 0 else f"signal {signal.Signals(-status).name}"
         super().__init__(f"the {child.name} ended with {how}")
+        self.child = child
         self.said_why = not child.ready and status > 0
         self.code = status if status > 0 else 1
 
@@ -88,6 +92,7 @@ def gateway_program(
         "--gateways": str(settings.gateways),
         "--request-deadline": units.format_duration(settings.request_deadline),
         "--log-format": settings.log_format,
+        "--failover-wait": units.format_duration(settings.failover_wait),
     }
     if settings.tls_cert is not None and settings.tls_key is not None:
         flags |= {"--tls-cert": str(settings.tls_cert), "--tls-key": str(settings.tls_key)}
@@ -131,7 +136,12 @@ class Supervisor:
         self._note = note
         self._children: list[Child] = []
 
-    async def start(self, program: Program) -> Child:
+    async def restart(self, ended: Child, program: Program) -> Child:
+        """See :meth:`start`; in the place of a child that has ended."""
+        assert ended.process.returncode is not None, "what runs is not replaced"
+        return await self.start(program, instead_of=ended)
+
+    async def start(self, program: Program, *, instead_of: Child | None = None) -> Child:
         """The child, once it printed its ready line. Raises ChildEndedError if it never does."""
         reading_fd, leash_fd = os.pipe()
         try:
@@ -147,7 +157,11 @@ class Supervisor:
         finally:
             os.close(reading_fd)
         child = Child(program.name, process, leash_fd)
-        self._children.append(child)
+        if instead_of in self._children:
+            os.close(instead_of.leash_fd)
+            self._children[self._children.index(instead_of)] = child
+        else:
+            self._children.append(child)
         assert process.stdout is not None
         line = await process.stdout.readline()
         if not line:
@@ -227,7 +241,7 @@ async def serve(
     has_keys = settings.curve_dir is not None
     refuse_open_address("broker", settings.broker, insecure=settings.insecure, curve=has_keys)
     supervisor = Supervisor(note)
-    work = asyncio.ensure_future(_run_sharing(supervisor, settings, verbose, more, ready))
+    work = asyncio.ensure_future(_run_sharing(supervisor, settings, verbose, more, ready, note))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, work.cancel)
@@ -257,9 +271,17 @@ async def _run_sharing(
     verbose: int,
     more: Sequence[Callable[[dict[str, Any]], Program]],
     ready: Callable[[dict[str, Any]], None],
+    note: Callable[[str], None],
 ) -> None:
+    from gateway.composition import serve_pair
+
+    if not settings.pair:
+        serve_pair.refuse_pairs_folder(settings)
     with shared_port(settings) as (http, metrics):
-        await _run(supervisor, settings, verbose, more, ready, http=http, metrics=metrics)
+        if settings.pair:
+            await serve_pair.run_pair(supervisor, settings, verbose, note, ready, http=http, metrics=metrics)
+        else:
+            await _run(supervisor, settings, verbose, more, ready, http=http, metrics=metrics)
 
 
 async def _run(

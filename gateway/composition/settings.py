@@ -258,6 +258,7 @@ class Settings(BaseSettings):
     keys: Path | None = None
     gateways: Annotated[int, AfterValidator(_gateways)] = 1
     role: Annotated[str, _one_of("single", "primary", "backup")] = "single"
+    pair: bool = False
     peer_bind: Endpoint | None = None
     peer: Endpoint | None = None
     replication: Annotated[str, _one_of("sync", "local")] = "sync"
