@@ -23,7 +23,7 @@ from core.pure.mdp import (
     to_worker_heartbeat,
     to_worker_request,
 )
-from core.pure.ports import Backlog, Outbox
+from core.pure.ports import ADDRESS_BYTES, Backlog, Outbox
 from core.pure.services import Request, Service, Wheel, Worker
 
 EXPIRIES_MAX_COUNT: Final = 1_000
@@ -71,7 +71,7 @@ class Dispatch:
         self._send = out.send
         self._backlog = backlog
         self._limits = limits
-        self._durable: dict[bytes, Worker] = {}  # by address
+        self._durable: dict[bytes, Worker] = {}  # by the part of the address that names the attempt
         self._late: OrderedDict[bytes, bytes] = OrderedDict()  # identity -> address, oldest first
         self._waiting: OrderedDict[Request, None] = OrderedDict()  # by expiry, all services
         self._waiting_bytes = 0
@@ -157,7 +157,7 @@ class Dispatch:
             self._send(to_client(request.path, request.service, body))
         else:
             self.counters["durable_done"] += 1
-            del self._durable[address]
+            del self._durable[address[:ADDRESS_BYTES]]
             assert self._backlog is not None, "durable work without a backlog"
             self._backlog.done(address, body, now)
         self._serve(worker, now)
@@ -237,7 +237,7 @@ class Dispatch:
         worker.address = address
         worker.sent_ms = now.mono_ms
         worker.service.durable_turn = False
-        self._durable[address] = worker
+        self._durable[address[:ADDRESS_BYTES]] = worker
         self._send(to_worker_request(worker.identity, address, frames, version=worker.version))
 
     def wake(self, service: bytes, now: Now) -> None:
@@ -255,7 +255,7 @@ class Dispatch:
             self._give_durable(worker, work.address, work.frames, now)
 
     def abandon(self, address: bytes, now: Now) -> None:
-        """The attempt with this address is over: its worker is told DISCONNECT and forgotten.
+        """The attempt that these ADDRESS_BYTES name is over: its worker is told DISCONNECT and forgotten.
 
         The backlog is not told. A reply this worker had on its way is offered to the backlog as late.
         """
@@ -323,7 +323,7 @@ class Dispatch:
             self._retry(request, now)
         elif address is not None:
             self.counters["durable_lost"] += 1
-            del self._durable[address]
+            del self._durable[address[:ADDRESS_BYTES]]
             assert self._backlog is not None, "durable work without a backlog"
             self._backlog.lost(address, reason, now, stated=stated)
         self._forget_if_empty(entry)

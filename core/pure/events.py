@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Final
 
@@ -102,6 +102,22 @@ class EventLog:
         found = list(islice(reversed(self._kept), new_count))
         found.reverse()
         return found
+
+
+Watch = Callable[[int, Job, str], None]
+
+
+class WatchedEventLog(EventLog):
+    """The same for somebody inside the process: ``watch(step, job, detail)`` at each event of one job."""
+
+    def __init__(self, base: int, watch: Watch) -> None:
+        super().__init__(base)
+        self._watch = watch
+
+    def add(self, number: int, step: int, job: Job, at_ms: int, detail: str = "") -> None:
+        """See EventLog."""
+        super().add(number, step, job, at_ms, detail)
+        self._watch(step, job, detail)
 
 
 def _number(kept: _Kept) -> int:

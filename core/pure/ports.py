@@ -7,7 +7,7 @@ Durability shows in the types: an answer that promises something is an :class:`A
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -242,6 +242,10 @@ class Port(Protocol):
     def perform(self, effect: Effect) -> None:
         """Do this now: it promises nothing that is not durable already."""
         ...
+
+
+ADDRESS_BYTES: Final = 21
+"""So many bytes of an address name the attempt; what may follow is for the worker."""
 
 
 class Work(msgspec.Struct, frozen=True, gc=False):

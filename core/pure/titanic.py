@@ -16,19 +16,19 @@ from core.pure import tsp
 from core.pure.answering import STATE_NAMES, Answering, error
 from core.pure.crowds import Crowds
 from core.pure.desk import Desk
-from core.pure.events import EventLog
+from core.pure.events import EventLog, Watch, WatchedEventLog
 from core.pure.ids import Mint, parse_id
 from core.pure.intake import Intake
 from core.pure.jobs import ENDED, Job, Now, ReplyMeta, RequestMeta, State
 from core.pure.keys import Keys
 from core.pure.lifecycle import Lifecycle, LifeLimits
 from core.pure.notes import Notes
-from core.pure.ports import Advance, Answer, AnswerReply, AnswerStatus, Path, Port
+from core.pure.ports import ADDRESS_BYTES, Advance, Answer, AnswerReply, AnswerStatus, Path, Port
 from core.pure.timers import earliest
+from core.pure.traces import TRACE_BYTES
 from core.pure.waiters import Waiters
 
 ADDRESS_TAG: Final = b"J"
-ADDRESS_BYTES: Final = 21
 HOUR_MS: Final = 3_600_000
 
 
@@ -44,22 +44,26 @@ class TitanicLimits(msgspec.Struct, frozen=True):
 
 
 def attempt_address(job: Job) -> bytes:
-    """The client-address frame of a job's REQUEST: ``J``, 16 bytes of job id, attempt as u32 big-endian."""
+    """The client-address frame of a job's REQUEST: ``J``, 16 bytes of job id, attempt as u32 big-endian.
+
+    A trace context may follow (:mod:`core.pure.traces`): what a worker cannot read it sends back as it came.
+    """
     return ADDRESS_TAG + job.key + job.attempt.to_bytes(4, "big")
 
 
 def parse_address(address: bytes) -> tuple[bytes, int] | None:
     """(job id, attempt) of an address made by :func:`attempt_address`, else None."""
-    if len(address) != ADDRESS_BYTES or address[:1] != ADDRESS_TAG:
+    if address[:1] != ADDRESS_TAG or len(address) not in (ADDRESS_BYTES, ADDRESS_BYTES + TRACE_BYTES):
         return None
-    return address[1:17], int.from_bytes(address[17:], "big")
+    return address[1:17], int.from_bytes(address[17:21], "big")
 
 
 class Titanic:
     """Answers ``titanic.*``; owns the waiters, and the life of the jobs through :class:`Lifecycle`.
 
     ``new_key`` makes an id for requests of plain TSP clients, which bring none. ``durability`` and
-    ``epoch`` label every acknowledgement. ``last_seq`` is the journal's, at the start.
+    ``epoch`` label every acknowledgement. ``last_seq`` is the journal's, at the start. ``watch`` is told of
+    every event when its record is written.
     """
 
     def __init__(
@@ -73,6 +77,7 @@ class Titanic:
         epoch: int,
         last_seq: int,
         limits: TitanicLimits = TitanicLimits(),
+        watch: Watch | None = None,
     ) -> None:
         self._index = index
         self._port = port
@@ -82,7 +87,7 @@ class Titanic:
         self.keys = Keys(
             index, port, lifetime_ms=limits.key_lifetime_ms, lifetime_max_ms=limits.key_lifetime_max_ms
         )
-        self.events = EventLog(last_seq)
+        self.events = EventLog(last_seq) if watch is None else WatchedEventLog(last_seq, watch)
         self.life = Lifecycle(index, port, limits.life, self.events, self.keys, self._ended)
         self.crowds = Crowds(self.life, port, self.events)
         self._answering = answering = Answering(index, port, mint)

@@ -11,10 +11,12 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from core.errors import CoreError
+from core.pure.traces import TRACE_BYTES, unpack
 
-# The client-address frame of a durable job: | "J" | job key: 16 | attempt: u32, big-endian |
+# The client-address frame of a durable job: | "J" | job key: 16 | attempt: u32, big-endian | trace: 0 or 25 |
 JOB_MARK: Final = b"J"
 JOB_ADDRESS_BYTES: Final = 21
+_ADDRESS_SIZES: Final = (JOB_ADDRESS_BYTES, JOB_ADDRESS_BYTES + TRACE_BYTES)
 _KEY: Final = slice(1, 17)
 
 MEMORY_MAX_COUNT: Final = 1_000
@@ -36,7 +38,8 @@ class WorkerJob(msgspec.Struct, frozen=True):
     """One attempt at one job.
 
     ``id`` is the idempotency key: 32 hex digits, the same for every attempt at a durable job, and empty for
-    a plain Majordomo request, which is delivered once at most. ``attempt`` counts from 1.
+    a plain Majordomo request, which is delivered once at most. ``attempt`` counts from 1. ``traceparent`` is
+    the trace context (W3C) of the attempt, if whoever submitted the job, or the node, has one.
     """
 
     service: str
@@ -45,6 +48,7 @@ class WorkerJob(msgspec.Struct, frozen=True):
     id: str = ""
     attempt: int = 1
     report: Callable[[bytes], None] | None = None
+    traceparent: str = ""
 
     def progress(self, said: bytes | str) -> bool:
         """Tell the client, or whoever looks at the job, how far it is; callable from any thread.
@@ -69,10 +73,11 @@ def job_of(
     report: Callable[[bytes], None] | None = None,
 ) -> WorkerJob:
     """The job behind a REQUEST; any address that is not a node's own is a plain request."""
-    if len(address) != JOB_ADDRESS_BYTES or not address.startswith(JOB_MARK):
+    if len(address) not in _ADDRESS_SIZES or not address.startswith(JOB_MARK):
         return WorkerJob(service, frames, address, report=report)
-    attempt = int.from_bytes(address[17:], "big")
-    return WorkerJob(service, frames, address, address[_KEY].hex(), attempt, report)
+    attempt = int.from_bytes(address[17:JOB_ADDRESS_BYTES], "big")
+    trace = unpack(address[JOB_ADDRESS_BYTES:])
+    return WorkerJob(service, frames, address, address[_KEY].hex(), attempt, report, trace)
 
 
 def memory_key(job: WorkerJob) -> bytes:

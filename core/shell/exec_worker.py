@@ -37,9 +37,10 @@ def exec_handler(cmd: str, *, reply_max_bytes: int = REPLY_MAX_BYTES) -> Handler
     """A handler that runs the shell command ``cmd`` for each job.
 
     The body is its stdin and its stdout the reply; ``TITANIC_JOB_ID`` (empty for a plain request) and
-    ``TITANIC_ATTEMPT`` are in its environment. A non-zero exit, a signal or a reply over the limit is a
-    failed attempt with the last line of stderr as reason; stderr also goes to ours. The command is the
-    leader of its own process group, which is killed when the attempt is given up.
+    ``TITANIC_ATTEMPT`` are in its environment, and ``TRACEPARENT`` if the job has one. A non-zero exit, a
+    signal or a reply over the limit is a failed attempt with the last line of stderr as reason; stderr also
+    goes to ours. The command is the leader of its own process group, which is killed when the attempt is
+    given up.
     """
 
     async def run(job: WorkerJob) -> bytes:
@@ -84,7 +85,7 @@ async def _start(cmd: str, job: WorkerJob) -> asyncio.subprocess.Process:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, "TITANIC_JOB_ID": job.id, "TITANIC_ATTEMPT": str(job.attempt)},
+            env={**os.environ, **_variables(job)},
             start_new_session=True,
         )
     )
@@ -95,6 +96,12 @@ async def _start(cmd: str, job: WorkerJob) -> asyncio.subprocess.Process:
         _kill_group(process.pid)
         await process.communicate()
         raise
+
+
+def _variables(job: WorkerJob) -> dict[str, str]:
+    """What the command may know besides the body."""
+    found = {"TITANIC_JOB_ID": job.id, "TITANIC_ATTEMPT": str(job.attempt)}
+    return {**found, "TRACEPARENT": job.traceparent} if job.traceparent else found
 
 
 async def _feed(stdin: asyncio.StreamWriter, frames: Sequence[bytes]) -> None:

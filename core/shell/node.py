@@ -24,7 +24,7 @@ from core.pure.store_heads import StorePort
 from core.pure.titanic import TitanicLimits, attempt_address
 from core.shell.clock import Alarm, Clock, earliest
 from core.shell.door import Door
-from core.shell.titanic_port import Recovered, TitanicShell
+from core.shell.titanic_port import AttemptSpans, Recovered, TitanicShell
 
 log = logging.getLogger("titanic.node")
 
@@ -41,6 +41,7 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
     limits: BrokerLimits = BrokerLimits()
     keep: KeepLimits = KeepLimits()
     curve: FilePath | None = None  # folder with the broker's keys and allow-list
+    spans: AttemptSpans | None = None
 
 
 class Node:
@@ -111,6 +112,7 @@ class Node:
             limits=self._options.titanic,
             counters=self._counters,
             store=store,
+            spans=self._options.spans,
         )
         shell.titanic.desk.directory = self.broker
         shell.titanic.restore(recovered.jobs, recovered.notes, self._now)

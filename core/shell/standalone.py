@@ -20,7 +20,7 @@ from core.pure import tsp
 from core.pure.broker import Broker, BrokerLimits
 from core.pure.courier import Courier
 from core.pure.jobs import Now
-from core.pure.ports import Abandon, Effect, Journal, Path, Wake, Work
+from core.pure.ports import ADDRESS_BYTES, Abandon, Effect, Journal, Path, Wake, Work
 from core.pure.store_heads import BACKUP, STORE, StorePort
 from core.pure.titanic import TitanicLimits, attempt_address
 from core.pure.worker_job import AttemptFailedError, WorkerJob
@@ -279,7 +279,7 @@ class TitanicService:
                 self._courier.exhausted(service)
                 return
             self._courier.sent(service)
-            self._calls[work.address] = self._spawn(self._carry(service, work))
+            self._calls[work.address[:ADDRESS_BYTES]] = self._spawn(self._carry(service, work))
 
     async def _ask(self, service: bytes) -> None:
         try:
@@ -299,7 +299,7 @@ class TitanicService:
         except ServerUnreachableError as error:
             reason = str(error)
         finally:
-            del self._calls[work.address]
+            del self._calls[work.address[:ADDRESS_BYTES]]
             self._courier.returned(service, replied=reply is not None)
             self._woken[service] = None
             now = self._clock.now()

@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar, cast
 from core.errors import DamagedRecordError
 from core.pure import tsp
 from core.pure.ids import RANDOM_BITS, Mint
-from core.pure.jobs import Job, Now, decode_key, decode_reply, decode_request, split_frames
+from core.pure.jobs import Job, Now, RequestMeta, decode_key, decode_reply, decode_request, split_frames
 from core.pure.keys import MEMORY_BYTES
 from core.pure.notes import Notes
 from core.pure.ports import (
@@ -36,6 +36,7 @@ from core.pure.ports import (
 )
 from core.pure.store_heads import StorePort
 from core.pure.titanic import Titanic, TitanicLimits, attempt_address
+from core.pure.traces import pack
 from core.shell.clock import Clock
 from core.shell.store_services import ImageDue, StoreServices
 
@@ -57,11 +58,24 @@ class Recovered(Protocol):
         ...
 
 
+class AttemptSpans(Protocol):
+    """Who wants to know of attempts as they begin and of all else that happens, for a trace."""
+
+    def started(self, job: Job, meta: RequestMeta) -> str:
+        """An attempt of the job begins; the ``traceparent`` its worker gets, "" for none."""
+        ...
+
+    def happened(self, step: int, job: Job, detail: str) -> None:
+        """See :class:`core.pure.events.Step`."""
+        ...
+
+
 class TitanicShell:
     """Performs what its :class:`Titanic` asks, on ``journal``.
 
-    ``reply(path, service, frames)`` sends an answer; ``others`` performs the effects that are not about
-    records (Wake, Abandon). ``counters`` are the shell's own, for ``titanic.stats``.
+    ``spans`` is told of attempts. ``reply(path, service, frames)`` sends an answer; ``others`` performs the
+    effects that are not about records (Wake, Abandon). ``counters`` are the shell's own, for
+    ``titanic.stats``.
     """
 
     def __init__(
@@ -76,8 +90,10 @@ class TitanicShell:
         limits: TitanicLimits | None = None,
         counters: Callable[[], Mapping[str, int]] = dict,
         store: StorePort | None = None,
+        spans: AttemptSpans | None = None,
     ) -> None:
         limits = limits or TitanicLimits()
+        self._spans = spans
         self.journal = journal
         self.damaged_count = 0
         self._id_secret = id_secret
@@ -98,6 +114,7 @@ class TitanicShell:
             epoch=journal.epoch,
             last_seq=journal.last_seq,
             limits=limits,
+            watch=spans.happened if spans is not None else None,
         )
         self._performers: dict[type[Effect], Callable[[Effect], None]] = dict(others)
         self._on(Answer, self._answer)
@@ -227,7 +244,11 @@ class TitanicShell:
                 continue
             meta = decode_request(raw_meta)
             self.titanic.life.started(job, meta, now)
-            return Work(attempt_address(job), split_frames(body, meta.frame_sizes))
+            trace = meta.traceparent
+            if self._spans is not None:
+                trace = self._spans.started(job, meta)
+            address = attempt_address(job)
+            return Work(address + pack(trace) if trace else address, split_frames(body, meta.frame_sizes))
         return None
 
     def _report_damage(self, job: Job, error: DamagedRecordError) -> None:

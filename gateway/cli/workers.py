@@ -13,6 +13,7 @@ from gateway.cli.console import Json, Verbose, facts, tracer
 from gateway.cli.curve import CurveDir, client_keys
 from gateway.cli.errors import CliError, ExitCode
 from gateway.composition import settings as config
+from gateway.composition import telemetry
 from gateway.composition.leash import hold_leash
 
 if TYPE_CHECKING:
@@ -64,6 +65,11 @@ def worker(
     _check(service, protocol)
     handler = _handler(service, command, python)
     settings = config.load({"nodes": nodes, "curve_dir": curve_dir})
+    tracing = telemetry.tracer(settings, "worker")
+    if tracing is not None:
+        from core.shell.tracing import traced
+
+        handler = traced(handler, tracing)
     endpoints, keys = settings.node_endpoints, client_keys(settings)
     values = {"service": service, "nodes": ",".join(endpoints), "concurrency": concurrency}
     with _remembering(memory) as kept:

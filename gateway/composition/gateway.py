@@ -10,6 +10,7 @@ from typing import Any
 from core.shell.curve import ClientKeys, load_client
 from core.shell.dealer import NodeDealer, TraceLine
 from core.shell.failover import PairDealer
+from gateway.composition import telemetry
 from gateway.composition.settings import Settings
 from gateway.http import server
 from gateway.http.settings import GatewaySettings
@@ -111,5 +112,6 @@ def run(
             http,
             sock=listening,
             link=link,
+            tracer=telemetry.tracer(settings, "gateway"),
             started=lambda url: ready({"http": url, "nodes": ",".join(http.nodes)}),
         )

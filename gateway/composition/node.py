@@ -11,6 +11,7 @@ from core.errors import JournalFailedError
 from core.shell.curve import load_client
 from core.shell.node import NodeOptions, run_node
 from core.shell.standalone import run_service
+from gateway.composition import telemetry
 from gateway.composition.collector import calm_collector
 from gateway.composition.journal import DATA_FILE, RingJournal, open_journal
 from gateway.composition.pair import run_paired
@@ -69,6 +70,7 @@ async def run(
         broker=endpoint,
         version=version("titanic-jobs"),
         titanic=limits(settings),
+        spans=telemetry.node_spans(settings),
         limits=broker_limits(settings),
         curve=settings.curve_dir,
     )

@@ -14,6 +14,7 @@ from core.errors import JournalFailedError
 from core.pure.fold import Fold
 from core.pure.twin import TwinOptions
 from core.shell.node import NodeOptions
+from gateway.composition import telemetry
 from gateway.composition.journal import DATA_FILE
 from gateway.composition.pair_node import PairNode, PairOptions, run_pair_node, write_aside
 from gateway.composition.replica import BACKUP, PRIMARY, WAITS, PairJournal
@@ -101,6 +102,7 @@ async def run_paired(
             broker=settings.broker,
             version=version("titanic-jobs"),
             titanic=limits(settings),
+            spans=telemetry.node_spans(settings),
             limits=broker_limits(settings),
             curve=settings.curve_dir,
         ),

@@ -271,6 +271,7 @@ class Settings(BaseSettings):
     request_deadline: Annotated[int, BeforeValidator(_duration), _ShowDuration] = 30_000
     cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_endpoints)] = ()
     log_format: Annotated[str, AfterValidator(_log_format)] = "text"
+    otel: bool = False
     url: Annotated[str, AfterValidator(_url)] = "http://127.0.0.1:8080"
 
     @classmethod

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from time import perf_counter
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from fastapi import FastAPI
 from starlette.types import Message, Receive, Scope, Send
@@ -29,6 +29,11 @@ from gateway.http.waiting import Waits
 from gateway.pure import target
 from gateway.pure.keys import ID_CHARS, NOBODY, Caller
 from gateway.pure.ports import NodeLink
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
+
+    from gateway.http.tracing import HttpSpans
 
 PROTECTED: Final = ("/v1/", "/metrics")
 """What needs a key on a server that has keys: all data. Pages, health and the API's document need none."""
@@ -52,12 +57,15 @@ class Gateway:
     be mounted or inspected alone. ``drain`` ends all long-polls, for a quick and clean stop.
     """
 
-    def __init__(self, settings: GatewaySettings, link: NodeLink | None = None) -> None:
+    def __init__(
+        self, settings: GatewaySettings, link: NodeLink | None = None, tracer: Tracer | None = None
+    ) -> None:
         self.settings = settings
         self.node = Node(timeout_s=settings.node_timeout_s, patience_s=settings.patience_s)
         self.waits = Waits(settings.waits_max)
         self.guard = Guard(settings.keys)
         self._link = link
+        self._spans = _spans_of(tracer, self.node) if tracer is not None else None
         self._cors = Cors(settings.cors_origins) if settings.cors_origins else None
         hot = HotPath(self.node, settings, self.waits)
         self.metrics = Metrics(self.node, hot, self.waits, self.guard, settings)
@@ -84,6 +92,9 @@ class Gateway:
             if await self._cors.preflight(scope, send):
                 return
         started = perf_counter()
+        span = self._spans.begin(scope) if self._spans is not None else None
+        if span is not None:
+            send = span.watching(send)
         self.metrics.underway_count += 1
         try:
             found = target.classify(scope["method"], scope["raw_path"])
@@ -97,6 +108,8 @@ class Gateway:
         self.metrics.observe(scope["method"], route, status, seconds)
         if self.settings.access_log:
             _log_access(scope, route, status, seconds)
+        if span is not None:
+            await span.end(scope, found[0] if found is not None else "", route, status)
 
     async def serve_hot(self, scope: Scope, receive: Receive, send: Send) -> bool:
         """Serve a request of the hot path; False if this is none."""
@@ -206,6 +219,15 @@ def _log_access(scope: Scope, route: str, status: int, seconds: float) -> None:
     )
 
 
-def create_app(settings: GatewaySettings, link: NodeLink | None = None) -> Gateway:
+def _spans_of(tracer: Tracer, node: Node) -> HttpSpans:
+    """Imported with the first tracer: without one, nothing of OpenTelemetry is."""
+    from gateway.http.tracing import HttpSpans
+
+    return HttpSpans(tracer, node)
+
+
+def create_app(
+    settings: GatewaySettings, link: NodeLink | None = None, tracer: Tracer | None = None
+) -> Gateway:
     """The gateway over the caller's ``link``, or else over its own to ``settings.nodes``."""
-    return Gateway(settings, link)
+    return Gateway(settings, link, tracer)

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import ceil
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 
@@ -25,6 +25,9 @@ from gateway.http.app import Gateway, create_app
 from gateway.http.protocol import GatewayProtocol, sweep
 from gateway.http.settings import GatewaySettings
 from gateway.pure.ports import NodeLink
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
 
 EXIT_DONE: Final = 0
 EXIT_FAILED: Final = 1
@@ -147,14 +150,16 @@ def run(
     sock: socket.socket | None = None,
     link: NodeLink | None = None,
     started: Callable[[str], None] | None = None,
+    tracer: Tracer | None = None,
 ) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code (0 done, 1 failed, with one line on stderr).
 
     ``sock`` is a listening socket of the caller's, which may be shared by processes; without it one is bound.
-    ``link`` stands in for a connection to ``settings.nodes``. ``started`` is told ``http://host:port``.
+    ``tracer`` makes a span of each request. ``link`` stands in for a connection to ``settings.nodes``.
+    ``started`` is told ``http://host:port``.
     """
     try:
-        gateway = create_app(settings, link)
+        gateway = create_app(settings, link, tracer)
         listening = sock if sock is not None else bind(settings)
     except (KeyFileError, ListenError) as error:
         print(f"titanic gateway: {error}", file=sys.stderr)

@@ -17,7 +17,9 @@ class Room(NamedTuple):
     allowed: tuple[str, ...]
 
 
-CLIENT_SIDE: Final = ("core.errors", "core.pure", "core.shell.client", "core.shell.dealer")
+CLIENT_SIDE: Final = (
+    *("core.errors", "core.pure", "core.shell.client", "core.shell.dealer", "core.shell.trace_context"),
+)
 
 # The longest prefix that fits a module counts.
 ROOMS: Final = (
