@@ -14,9 +14,7 @@ from typing import Any, Final
 from tests.titanic_store.rig import Pebble, key, open_on, options
 from tests.torture.sources import Clock, decided_by
 from titanic_store import (
-    DamagedStoreError,
     Kind,
-    NotAStoreError,
     Policy,
     Ring,
     RingFullError,
@@ -33,10 +31,6 @@ class BrokenPromiseError(AssertionError):
     """The store did what it must never do; the message says which promise and what happened before."""
 
 
-class StoreGoneError(Exception):
-    """Without any sync a power failure may leave no store that opens: nothing else was promised."""
-
-
 @dataclass(slots=True)
 class Known:
     """What the client knows of one job."""
@@ -47,6 +41,8 @@ class Known:
     replied: bool = False
     closing: bool = False
     closed: bool = False
+    safe: bool = False  # accepted before a sync, so that no policy may lose it
+    buried: bool = False  # closed before a sync, so that no policy may bring it back
 
 
 @dataclass(slots=True)
@@ -158,6 +154,10 @@ class World:
         for kind, number in tokens:
             self.score.acknowledged += 1
             setattr(self.jobs[number], kind, True)
+        if not self.disk.unsynced:
+            for known in self.jobs.values():
+                known.safe = known.safe or known.accepted
+                known.buried = known.buried or known.closed
 
     def _entry(self, number: int) -> Pebble:
         entry = self.ring.index.get(key(number))
@@ -188,16 +188,11 @@ class World:
         self.reopen()
 
     def power_fails(self) -> None:
-        """Whatever was not synced may be there, torn or gone."""
+        """Whatever was not synced may be there, torn or gone; the store opens, whatever the policy."""
         self.ring.abandon()
         self.disk.crash(self.sectors)
         self.score.crashes += 1
-        try:
-            self.reopen()
-        except (DamagedStoreError, NotAStoreError) as error:
-            if self.policy != "never":
-                raise
-            raise StoreGoneError from error
+        self.reopen()
 
     def reopen(self) -> None:
         """Open what is on the disk and hold it against the ledger. What was never synced may all be gone."""
@@ -215,16 +210,17 @@ class World:
             known = self.jobs.get(number)
             if known is None:
                 raise self.broken(f"phantom: job {number}")
-            if known.closed and self.strict:
+            if known.closed and (self.strict or known.buried):
                 raise self.broken(f"resurrected: job {number}")
             self._compare_bytes(number, known, entry)
         for number, known in self.jobs.items():
             if number in found:
                 known.accepted, known.closing, known.closed = True, False, False
+                known.safe = True  # what an opening reads was synced
                 continue
-            if known.accepted and not known.closing and self.strict:
+            if known.accepted and not known.closing and (self.strict or known.safe):
                 raise self.broken(f"lost: job {number}")
-            known.closing = known.closed = True  # gone, or never there: it must not come back
+            known.closing = known.closed = known.buried = True  # gone, or never there: it must not come back
         if list(found) != sorted(found):
             raise self.broken(f"order: {list(found)}")
         self.score.found += len(found)
@@ -243,14 +239,11 @@ class World:
             known.replied = False
 
     def check_file(self) -> None:
-        """A store that was closed in order is clean, and nothing of it is torn.
-
-        Without syncs an incarnation may come twice, so records of a lost history may lie behind the end.
-        """
+        """A store that was closed in order is clean, and nothing of it is torn."""
         storage = self.disk.open()
         report = check_storage(storage, "disk")
         storage.close()
-        if not report.clean or (report.facts["torn_bytes"] and self.policy != "never"):
+        if not report.clean or report.facts["torn_bytes"]:
             raise self.broken(f"check: {report.lines()}")
 
 
@@ -358,8 +351,6 @@ def _history(seed: int, steps: int, clock: Clock) -> Score:
         world.close_in_order()
     except BrokenPromiseError:
         raise
-    except StoreGoneError:
-        return world.score
     except Exception as error:
         raise world.broken(f"{type(error).__name__}: {error}") from error
     return world.score

@@ -234,7 +234,12 @@ class Head(Room):
         return count
 
     def put_superblock(self, batch: Batch, **changes: Any) -> None:
-        """The next superblock is durable before anything behind it in ``batch`` is written."""
+        """The next superblock is durable before anything behind it in ``batch`` is written.
+
+        With `never` nobody has synced what freed the space before its tail: that comes first (R6).
+        """
+        if not self._synced and self.block.tail_turn != self.space.tail_turn:
+            batch.barrier()
         offset, raw = self.next_superblock(durable_seq=self._committer.durable_seq, **changes)
         batch.write(offset, raw)
         batch.barrier()

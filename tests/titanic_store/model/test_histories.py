@@ -25,6 +25,8 @@ FOUND: Final = {
     3080: "the file shrank below a chunk that had just been added",
     3457: "the same with --fsync interval",
     4148: "the same, seen by check after an orderly close",
+    1680: "with --fsync never a relocation gave up what had been synced before it was itself",
+    3065: "the same with sectors of 512 bytes",
 }
 """Seeds of histories of 40 steps that once failed, and what it was."""
 

@@ -1,7 +1,6 @@
 """Hypothesis looks for the shortest history that breaks a promise."""
 
 from contextlib import ExitStack
-from random import Random
 from typing import Final
 
 from hypothesis import HealthCheck, settings
@@ -9,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.torture.sources import decided_by
-from tests.torture.world import StoreGoneError, World, until_it_breaks
+from tests.torture.world import World, until_it_breaks
 from titanic_store.shell.faulty import Fault
 
 SIZES: Final = st.sampled_from((0, 100, 4000, 20_000, 52_000))
@@ -79,26 +78,17 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule()
     def power_fails(self) -> None:
-        self._unless_gone(self.world.power_fails)
+        self.world.power_fails()
 
     @rule(calls=st.integers(0, 12))
     def power_fails_in_a_call(self, calls: int) -> None:
         self.world.disk.cut_at = len(self.world.disk.calls) + calls
-        self._unless_gone(lambda: until_it_breaks(self.world))
+        until_it_breaks(self.world)
 
     @rule(calls=st.integers(0, 12), short=st.booleans())
     def a_call_fails(self, calls: int, short: bool) -> None:
         self.world.disk.fault = Fault(len(self.world.disk.calls) + calls, short=short)
-        self._unless_gone(lambda: until_it_breaks(self.world))
-
-    def _unless_gone(self, trouble: object) -> None:
-        assert callable(trouble)
-        try:
-            trouble()
-        except StoreGoneError:
-            old = self.world
-            seed = Random(old.seed).randrange(1 << 16)
-            self.world = World(seed, old.align, old.policy, old.max_chunks, old.clock)
+        until_it_breaks(self.world)
 
     @invariant()
     def what_is_in_the_index_can_be_read(self) -> None:
