@@ -72,7 +72,7 @@ class Desk:
         if job.state in ENDED or job.state == State.ENDING:
             self._port.barrier((answer,))
         else:
-            self._life.cancel(job, answer, now)
+            self._life.cancel(job, (answer,), now)
 
     def retry(self, path: Path, body: Sequence[bytes], now: Now) -> None:
         """``titanic.retry``."""

@@ -134,11 +134,12 @@ class Lifecycle:
     # -- acceptance
 
     def accept(
-        self, key: bytes, meta: RequestMeta, frames: Sequence[bytes], answers: tuple[Effect, ...], now: Now
-    ) -> Job:
+        self, key: bytes, meta: RequestMeta, frames: Sequence[bytes], answers: tuple[Effect, ...], now: Now,
+        *, detail: str = "",
+    ) -> Job:  # fmt: skip
         """Write the request, and its idempotency key; ``answers`` leave, and the job may run, once durable.
 
-        JournalFullError: a request that was written before its key found no room is closed again.
+        The event has ``detail``. JournalFullError: a request whose key then found no room is closed again.
         """
         queue = self.shelf.queue(meta.service)
         job = Job(
@@ -159,7 +160,7 @@ class Lifecycle:
         queue.roster.add(key)
         self.roster.add(key)
         self.counters["jobs_accepted"] += 1
-        self._events.add(number, Step.ACCEPTED, job, now.wall_ms)
+        self._events.add(number, Step.ACCEPTED, job, now.wall_ms, detail)
         if meta.owner:
             job.owner = self.owners.opened(meta.owner)
         if meta.expires_ms:
@@ -355,12 +356,12 @@ class Lifecycle:
         self.counters["jobs_retried"] += 1
         self._enqueue(job)
 
-    def cancel(self, job: Job, answer: Effect, now: Now) -> None:
-        """A job that has not ended will not run (again); ``answer`` leaves once that is durable."""
+    def cancel(self, job: Job, answers: tuple[Effect, ...], now: Now) -> None:
+        """A job that has not ended will not run (again); ``answers`` leave once that is durable."""
         self._withdraw(job, State.ENDING)
         job.due_ms = self._end_times.shared(now.wall_ms)
         self.notes.endings[job.key] = Ending(State.CANCELLED)
-        after_sync = (Advance(job, State.CANCELLED), answer)
+        after_sync = (Advance(job, State.CANCELLED), *answers)
         number = self._port.append(Kind.CANCEL, job, encode_meta(CloseMeta(now.wall_ms)), (), after_sync)
         self._events.add(number, Step.CANCELLED, job, now.wall_ms)
 

@@ -35,7 +35,7 @@ class State(Enum):
     LEADING = "leading"  # the same, with the peer's promise not to lead
     TAKEN = "taken"  # active; the peer may not know yet
     ALONE = "alone"  # active; "peer outdated" is on the disk (P4)
-    ADMITTING = "admitting"  # active; the peer has caught up, that record is being erased
+    ADMITTING = "admitting"  # active; the peer has caught up, that record is being erased: answers wait
     PAIRED = "paired"  # active; every acknowledgement is on both disks
     SUSPENDED = "suspended"  # active, peer lost: acknowledges nothing until the peer's window is over
     CANVASS = "canvass"  # the window is over: a client that saw no higher epoch decides
@@ -103,7 +103,7 @@ ACTIVE: Final = frozenset(
     (S.TAKEN, S.ALONE, S.ADMITTING, S.PAIRED, S.SUSPENDED, S.CANVASS, S.CONDEMNING, S.REFUSING, S.HANDING)
 )
 """Serves clients and workers."""
-ACKNOWLEDGES: Final = frozenset((S.TAKEN, S.ALONE, S.ADMITTING, S.PAIRED, S.HANDING))
+ACKNOWLEDGES: Final = frozenset((S.TAKEN, S.ALONE, S.PAIRED, S.HANDING))
 """Lets answers go: at once, or (PAIRED, HANDING) when the peer has the records they depend on."""
 IN_SYNC: Final = frozenset((S.PASSIVE, S.WINDOW))
 """May be promoted by a vote sooner or later."""
@@ -183,7 +183,8 @@ TABLE: Final[dict[tuple[State, Event], Row]] = {
     (S.ALONE, E.FOLLOWER_LOST): (S.ALONE, ()),
     (S.ADMITTING, E.STORED): (S.PAIRED, (A.OFFER,)),
     (S.ADMITTING, E.CAUGHT_UP): (S.ADMITTING, ()),
-    (S.ADMITTING, E.FOLLOWER_LOST): (S.ALONE, (A.SEAL,)),
+    (S.ADMITTING, E.FOLLOWER_LOST): (S.CONDEMNING, (A.CONDEMN,)),
+    (S.ADMITTING, E.REFUSE): (S.REFUSING, ()),
     (S.PAIRED, E.LEASE_ENDS): (S.SUSPENDED, ()),
     (S.PAIRED, E.PEER_OUT): (S.CONDEMNING, (A.CONDEMN,)),
     (S.PAIRED, E.PEER_GONE): (S.CONDEMNING, (A.CONDEMN,)),
@@ -244,7 +245,7 @@ IDLE: Final[dict[Event, tuple[State, ...]]] = {
     E.CAUGHT_UP: (S.CONDEMNING,),
     E.LEFT_BEHIND: (S.JOINING, S.OUTDATED, S.WAITING, S.YIELDING),
     E.OFFERED: (S.OUTDATED, S.WAITING, S.YIELDING, S.CLAIMING, S.LEADING),
-    E.REFUSE: (S.TAKEN, S.ALONE, S.ADMITTING, S.CONDEMNING, S.CANVASS),
+    E.REFUSE: (S.TAKEN, S.ALONE, S.CONDEMNING, S.CANVASS),
     E.STORED: (S.JOINING, S.OUTDATED, S.WAITING, S.YIELDING),
 }
 for _event, _states in IDLE.items():

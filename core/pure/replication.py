@@ -63,6 +63,16 @@ class Replica(Protocol):
         ...
 
     @property
+    def syncing(self) -> bool:
+        """Whether something, a record or a superblock, is on its way to the disk."""
+        ...
+
+    @property
+    def sync_count(self) -> int:
+        """How many syncs have come back."""
+        ...
+
+    @property
     def id_secret(self) -> bytes:
         """What the ids of both nodes are made with."""
         ...

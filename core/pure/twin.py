@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from core.errors import PeerError
+from core.errors import JournalFullError, PeerError
 from core.pure import pair, peer
 from core.pure.merging import Merger
-from core.pure.pair import ACTIVE, Event, State
+from core.pure.pair import ACTIVE, IN_SYNC, Event, State
 from core.pure.peer import Beat, Message
 from core.pure.replication import Replica, Sender
 from core.pure.twin_core import (
@@ -47,6 +47,7 @@ class Twin(TwinCore):
         )
         self.receiver.merge_first = self._merge_first
         self._current_frames: Sequence[bytes] = ()
+        self._taken_in: tuple[tuple[int, int, int], bool] | None = None  # the part of a merge, and if durable
         self._handlers: dict[type[Message], Callable[..., None]] = {
             peer.Beat: self._on_beat,
             peer.Follow: self._on_follow,
@@ -61,8 +62,9 @@ class Twin(TwinCore):
         }
 
     def on_tick(self, now_ms: int) -> None:
-        """Let time pass; beat."""
+        """Let time pass; watch the disk; beat."""
         self._advance(now_ms)
+        self._watch_disk(now_ms)
         if self.sender is not None:
             self.sender.on_tick(now_ms)
             self._try_admit(now_ms)
@@ -205,7 +207,8 @@ class Twin(TwinCore):
         counted = self._counts[0] != 0
         if self.sender is not None and not counted and self.sender.follower not in (0, beat.session):
             self.sender = Sender(self._replica(), self.watch.session, self.epoch, self._host.send)
-            self._fire(Event.FOLLOWER_LOST, now_ms)
+            refuses = self.state is State.ADMITTING and not self._options.serve_alone
+            self._fire(Event.REFUSE if refuses else Event.FOLLOWER_LOST, now_ms)
         if self.state not in LEASEHOLD or self._counts[0] == 0:
             return
         if claims:
@@ -231,15 +234,21 @@ class Twin(TwinCore):
 
     def _met_equal(self, beat: Beat, theirs: State, now_ms: int) -> None:
         """Neither is active: the further log leads, once the other promised not to (P5)."""
-        if beat.yields_to == self.watch.session:
+        if theirs is State.STOPPED:
+            # it never answers anybody again; what it acknowledged, a node in sync has (P8)
+            if self.state in IN_SYNC and beat.session == self.receiver.leader:
+                self._fire(Event.PEER_YIELDS, now_ms)
+        elif beat.yields_to == self.watch.session:
             self._fire(Event.PEER_YIELDS, now_ms)
         elif self.state is State.YIELDING and beat.session == self._yields_to:
             return  # a promise is kept; what that beat says may be older than it
         elif theirs is not State.YIELDING:
             replica = self._replica()
             epochs = replica.epochs()
-            mine = (not self.outdated, epochs[-1][0] if epochs else 0, replica.last_seq)
-            other = (not beat.outdated, beat.last_epoch, beat.last_seq)
+            last_epoch = epochs[-1][0] if epochs else 0
+            # an empty log is not outdated and yet the worst: a disk was lost there, or never used
+            mine = (not self.outdated and last_epoch > 0, last_epoch, replica.last_seq)
+            other = (not beat.outdated and beat.last_epoch > 0, beat.last_epoch, beat.last_seq)
             better = other > mine or (other == mine and self._options.backup)
             if better and self._sealed:
                 return  # what this node acknowledged alone is here only: it leads, or nobody does
@@ -284,6 +293,9 @@ class Twin(TwinCore):
         del now_ms
         if (message.session, message.follow) == self._counts:
             self._confirmed = True
+            if self._unshared:  # it has all that was acknowledged, and from here on the gate waits for it
+                self._unshared = False
+                self._store(0, clear_flags=UNSHARED)
 
     def _on_merge(self, message: peer.Merge, now_ms: int) -> None:
         """Take in what a split left at the other side; the same part again is only confirmed again."""
@@ -291,9 +303,24 @@ class Twin(TwinCore):
         sender = self.sender
         if sender is None or (message.session, message.follow) != (sender.follower, sender.follow):
             return
-        done = peer.Merged(self.watch.session, message.session, message.follow, message.number)
+        part = (message.session, message.follow, message.number)
+        if self._taken_in == (part, False):
+            return  # it is on its way to the disk
         records = peer.records_of(message.rows, self._current_frames)
-        self._host.merge(records, message.common, done=lambda: self._host.send(peer.encode(done)))
+
+        def done() -> None:
+            self._taken_in = (part, True)
+            self._host.send(peer.encode(peer.Merged(self.watch.session, *part)))
+
+        if self._taken_in == (part, True):
+            done()
+            return
+        self._taken_in = (part, False)
+        try:
+            self._host.merge(records, message.common, done=done)
+        except JournalFullError as error:  # what was taken in stays; the rest comes again
+            self._taken_in = None
+            self._host.tell("merge-full", f"a merge waits for room: {error}")
 
     def _on_start(self, message: peer.Start, now_ms: int) -> None:
         if self.state is State.JOINING:

@@ -120,6 +120,7 @@ class TwinCore:
         self._token = self._awaited = 0
         self._ticked_ms = self._woke_ms = now_ms
         self._beat_ms = now_ms - times.heartbeat_ms
+        self._synced_ms, self._sync_count = now_ms, -1
         self._lease_ms = self._taken_ms = self._handing_ms = self._offered_ms = 0
         self._counts = (0, 0)
         self._confirmed = False
@@ -165,7 +166,7 @@ class TwinCore:
     def _advance(self, now_ms: int) -> None:
         gap_ms, self._ticked_ms = now_ms - self._ticked_ms, now_ms
         if gap_ms > self._times.pause_ms:
-            self._woke_ms = now_ms
+            self._woke_ms = self._synced_ms = now_ms  # the disk slept as well
             self.counters["pair_pauses"] += 1
             if self.state is not State.STOPPED:
                 self._fire(Event.PAUSED, now_ms)
@@ -184,6 +185,15 @@ class TwinCore:
             self._handing(now_ms)
         if self.state is State.SUSPENDED and now_ms >= self._wait_over_ms():
             self._fire(Event.WAIT_ENDS if self._options.serve_alone else Event.REFUSE, now_ms)
+
+    def _watch_disk(self, now_ms: int) -> None:
+        """A sync that does not come back ends the node: its peer can go on, this one cannot (P8)."""
+        replica = self._replica()
+        count = replica.sync_count
+        if count != self._sync_count or not replica.syncing:
+            self._sync_count, self._synced_ms = count, now_ms
+        elif now_ms - self._synced_ms > self._times.stuck_ms and self.state is not State.STOPPED:
+            self._fire(Event.STUCK, now_ms)
 
     def _wait_over_ms(self) -> int:
         canvass_ms = self._woke_ms + self._times.margin_ms
@@ -239,8 +249,10 @@ class TwinCore:
             self._sealed = True
             self._store(0, set_flags=PEER_OUTDATED)
         elif action is Action.PARDON:
-            self._sealed = self._proven = self._unshared = False
-            self._awaited = self._store(0, clear_flags=PEER_OUTDATED | UNSHARED)
+            assert self.sender is not None, "a follower is admitted"
+            self._sealed = self._proven = False
+            self._shared_seq = self.sender.acked_seq  # UNSHARED stays until the follower has the rest
+            self._awaited = self._store(0, clear_flags=PEER_OUTDATED)
         elif action is Action.CONFESS:
             self.outdated = True
             self._proven = self._sealed = self._new = False
@@ -265,6 +277,8 @@ class TwinCore:
             self.outdated = False
             self._host.send(peer.encode(peer.Confirm(self.watch.session, self.receiver.follow)))
         else:
+            assert action is Action.HALT, "every action is performed"
+            self.why = f"the disk does not sync: nothing came back for {self._times.stuck_ms} ms"
             self._host.halt(self.why)
 
     def _claim(self, flags: int) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
+from uuid import UUID
 
 from core.errors import JournalFailedError
 from core.pure.fold import Fold
@@ -16,6 +19,7 @@ from core.pure.twin import TwinOptions
 from core.shell.node import NodeOptions
 from gateway.composition import telemetry
 from gateway.composition.journal import DATA_FILE
+from gateway.composition.pair_host import MergeRow
 from gateway.composition.pair_node import PairNode, PairOptions, run_pair_node, write_aside
 from gateway.composition.replica import BACKUP, PRIMARY, WAITS, PairJournal
 from gateway.composition.settings import Settings, SettingsError
@@ -24,6 +28,7 @@ from titanic_store import Flag, Options, create_store, open_ring
 
 log = logging.getLogger("titanic.pair")
 ASIDE_FOLDER: Final = "aside"
+MERGED_FOLDER: Final = "merged"
 
 
 class Files:
@@ -32,6 +37,7 @@ class Files:
     def __init__(self, data: Path, options: Options, notify: Callable[[], None]) -> None:
         self._path = data / DATA_FILE
         self._aside = data / ASIDE_FOLDER
+        self._merged = data / MERGED_FOLDER
         self._options = options
         self._notify = notify
 
@@ -68,6 +74,22 @@ class Files:
         path = write_aside(self._aside, journal, seq)
         if path is not None:
             log.warning("records after %d were set aside in %s", seq, path)
+
+    def report(self, rows: Sequence[MergeRow], epoch: int) -> None:
+        """A line per record that a merge took in, durably: job, service, what was done (P7)."""
+        self._merged.mkdir(exist_ok=True)
+        path = self._merged / f"epoch-{epoch}.jsonl"
+        with path.open("a", encoding="utf-8") as file:
+            for row in rows:
+                line = {
+                    "job": str(UUID(bytes=row.key)),
+                    "service": row.service.decode("utf-8", "backslashreplace"),
+                    "done": row.outcome.value,
+                }
+                file.write(json.dumps(line) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        log.warning("the jobs of a merge are named in %s", path)
 
 
 def pair_options(settings: Settings) -> PairOptions:
@@ -109,6 +131,7 @@ async def run_paired(
         options,
         again=files.again,
         aside=files.aside,
+        report=files.report,
         trace=trace,
     )
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from core.pure.events import Step
-from core.pure.healing import Healing, closed_since
+from core.pure.healing import Healing, Outcome, closed_since
 from core.pure.jobs import Job, Now
 from core.pure.jobs import State as JobState
 from core.pure.pair import ACTIVE, Event, State
@@ -18,6 +19,14 @@ from core.pure.twin import UNSHARED, Twin
 from core.shell.titanic_port import TitanicShell
 from gateway.composition.replica import PairJournal
 from titanic_store import RingFullError
+
+
+class MergeRow(NamedTuple):
+    """One line of a merge's report: this was done with a record of this job."""
+
+    key: bytes
+    service: bytes
+    outcome: Outcome
 
 
 class Call(Effect, frozen=True, gc=False):
@@ -47,6 +56,7 @@ class PairHost:
     is called when it must serve no more; with ``announces`` each step while it serves is an event for those
     who follow. ``again(journal, first_seq, id_secret)`` sets the journal aside
     and gives an empty one. ``aside(records, why)`` keeps records that the ring is about to forget.
+    ``report(rows, epoch)`` puts what a merge did on the disk, before the other side is told that it is done.
     """
 
     twin: Twin
@@ -61,6 +71,7 @@ class PairHost:
         drop_shell: Callable[[], None],
         again: Callable[[PairJournal, int, bytes], PairJournal],
         aside: Callable[[PairJournal, int], None],
+        report: Callable[[Sequence[MergeRow], int], None],
         send: Callable[[list[bytes]], None],
         deliver: Callable[[object], None],
         tell: Callable[[str, str], None],
@@ -71,7 +82,6 @@ class PairHost:
         self.journal = journal
         self.shell: TitanicShell | None = None
         self.merged: dict[str, int] = {}
-        self.merge_log: list[tuple[str, bytes]] = []
         self.send: Final = send
         self.deliver: Final = deliver
         self.tell: Final = tell
@@ -83,6 +93,7 @@ class PairHost:
         self._aside = aside
         self._describe = describe
         self._announces = announces
+        self._report = report
 
     # -- TwinHost
 
@@ -112,13 +123,17 @@ class PairHost:
         if self.shell is None or after not in ACTIVE:
             return
         self._set_durability()
-        if not self._announces:
+        self._announce(in_short(*self._step))
+
+    def _announce(self, text: str) -> None:
+        """An event for those who follow, if there is room for its record: none is worth a failure."""
+        if not self._announces or self.shell is None:
             return
         try:
             number = self.journal.mark()  # an event has the sequence of a record
         except RingFullError:
-            return  # no event is worth a failure
-        self._happened(number, in_short(*self._step))
+            return
+        self._happened(number, text)
 
     @property
     def durability(self) -> str:
@@ -167,19 +182,35 @@ class PairHost:
         except RecordsGoneError:
             closed = set()  # the ring has moved on: better a job too many than one too few
         closed |= journal.closes or set()
+        rows: list[MergeRow] = []
+
+        def finished() -> None:
+            self._merged(rows)
+            done()
+
         healing = Healing(
             shell.titanic,
             journal.index.get,
             closed,
-            self._note_merge,
+            lambda outcome, key, service: rows.append(MergeRow(key, service, outcome)),
             lambda step: self._later(shell, step),
             self._clock,
         )
-        healing.run(records, done)
+        healing.run(records, finished)
 
-    def _note_merge(self, outcome: str, key: bytes) -> None:
-        self.merged[outcome] = self.merged.get(outcome, 0) + 1
-        self.merge_log.append((outcome, key))
+    def _merged(self, rows: Sequence[MergeRow]) -> None:
+        """A part of a merge is durable: count it, write it down, say so."""
+        if not rows:
+            return
+        counts = Counter(row.outcome for row in rows)
+        for outcome, count in counts.items():
+            self.merged[outcome] = self.merged.get(outcome, 0) + count
+        self._report(rows, self.twin.epoch)
+        jobs = len({row.key for row in rows})
+        told = ", ".join(f"{outcome} {count}" for outcome, count in sorted(counts.items()))
+        text = f"a split is healed: {jobs} jobs of the other side were merged: {told}"
+        self.tell("merged", text)
+        self._announce(text)
 
     def _later(self, shell: TitanicShell, step: Callable[[], None]) -> None:
         def run() -> None:

@@ -33,7 +33,7 @@ from core.shell.clock import earliest
 from core.shell.node import Node, NodeOptions
 from core.shell.peer import PeerLink
 from core.shell.titanic_port import TitanicShell
-from gateway.composition.pair_host import Call, PairHost, call
+from gateway.composition.pair_host import Call, MergeRow, PairHost, call
 from gateway.composition.replica import PairJournal
 from gateway.composition.storefile import RingStore
 
@@ -66,6 +66,7 @@ class PairNode(Node):
         *,
         again: Callable[[PairJournal, int, bytes], PairJournal],
         aside: Callable[[PairJournal, int], None],
+        report: Callable[[Sequence[MergeRow], int], None],
         trace: Callable[[str], None] | None = None,
     ) -> None:
         super().__init__(journal, journal, options, id_secret=journal.id_secret, trace=trace, serve=False)
@@ -73,7 +74,6 @@ class PairNode(Node):
         self._started_ms = self._now.wall_ms
         self._unanswered: dict[Path, bytes] = {}
         self._worked = False
-        self._stuck_since: tuple[int, int] = (0, self._now.mono_ms)
         self.halted = False
         self._link = PeerLink(
             pair.bind,
@@ -93,6 +93,7 @@ class PairNode(Node):
             drop_shell=self._end,
             again=again,
             aside=aside,
+            report=report,
             send=self._link.send,
             deliver=self._deliver,
             tell=lambda event, text: log.warning("%s", text),
@@ -152,17 +153,7 @@ class PairNode(Node):
             return
         asyncio.get_running_loop().call_later(TICK_S, self._beat)
         self._now = now = self._clock.now()
-        self._watch_disk(now)
         self._guarded(lambda: self.twin.on_tick(now.mono_ms))
-
-    def _watch_disk(self, now: Now) -> None:
-        """A sync that does not come back ends the node (P8)."""
-        journal = self.host.journal
-        if journal.durable_seq != self._stuck_since[0] or journal.durable_seq >= journal.last_seq:
-            self._stuck_since = (journal.durable_seq, now.mono_ms)
-        elif now.mono_ms - self._stuck_since[1] > self._pair.twin.times.stuck_ms:
-            self.twin.why = "the disk does not sync"
-            self.twin.command(Event.STUCK, now.mono_ms)
 
     def _on_peer(self, frames: list[bytes]) -> None:
         self._now = now = self._clock.now()

@@ -76,6 +76,16 @@ class PairJournal(RingJournal):
         return self.ring.durable_seq
 
     @property
+    def syncing(self) -> bool:
+        """See Replica.syncing."""
+        return self.ring.syncing
+
+    @property
+    def sync_count(self) -> int:
+        """See Replica.sync_count."""
+        return self.ring.sync_count
+
+    @property
     def flags(self) -> int:
         """The flags of the superblock."""
         return int(self.ring.flags)

@@ -1,38 +1,55 @@
-"""``make simulate SEED= COUNT=``: histories from SEED on, up to the first that goes wrong."""
+"""``make simulate SEED= COUNT=``: histories from SEED on; what goes wrong is written down as a script."""
 
 import sys
+import tempfile
 import time
 import traceback
+from collections import Counter
+from pathlib import Path
 
-from tests.simulation.scripts import play
+from tests.simulation.checks import summary
+from tests.simulation.faults import play
+from tests.simulation.script import Script, generate, save
+
+FAILURES_MAX_COUNT = 5
+
+
+def keep(script: Script, story: list[str], problems: list[str]) -> None:
+    """Print what happened, and where the script is."""
+    print("\n".join(story[-80:]))
+    print("\n".join(problems[:20]))
+    path = Path(tempfile.gettempdir()) / f"history-{script.seed}.json"
+    save(script, path)
+    print(
+        f"seed {script.seed}, family {script.family}: {path}; to keep it, put it into tests/simulation/kept"
+    )
 
 
 def main(seed: int, count: int) -> int:
     """0 if all histories went well."""
     start = time.monotonic()
-    acked = executed = changes = 0
+    totals: Counter[str] = Counter()
+    failed = 0
     for number in range(seed, seed + count):
+        script = generate(number)
+        totals[script.family] += 1
         try:
-            world = play(number)
+            world = play(script)
             problems = world.check()
         except Exception:
-            traceback.print_exc()
-            print(f"seed {number}")
-            return 1
-        if problems:
-            print("\n".join(world.ledger.story))
-            print("\n".join(problems[:20]))
-            print(f"seed {number}")
-            return 1
-        acked += len(world.ledger.acked)
-        executed += world.ledger.executed
-        changes += sum(" -> " in line for line in world.ledger.story)
+            keep(script, [], [traceback.format_exc()])
+            failed += 1
+        else:
+            totals.update(summary(world))
+            if problems:
+                keep(script, world.ledger.story, problems)
+                failed += 1
+        if failed == FAILURES_MAX_COUNT:
+            break
     rate = count / (time.monotonic() - start)
-    print(
-        f"{count} histories from seed {seed}: {acked} jobs acknowledged, {executed} executed,"
-        f" {changes} changes of state; {rate:.1f} histories a second"
-    )
-    return 0
+    told = ", ".join(f"{name} {value}" for name, value in sorted(totals.items()))
+    print(f"{count} histories from seed {seed}: {failed} went wrong; {told}; {rate:.1f} histories a second")
+    return min(failed, 1)
 
 
 if __name__ == "__main__":

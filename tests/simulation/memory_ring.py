@@ -32,6 +32,10 @@ class MemoryDisk:
             "peer_seq": 0,
         }
         self.pending: list[Step] = []
+        self.known: set[bytes] = set()  # keys ever opened here
+        self.alive: set[bytes] = set()
+        self.replied: set[bytes] = set()
+        self.rotten: set[int] = set()  # sequences of records that fail their checksums
 
     def open(self, fold: Fold) -> MemoryRing:
         """What a process sees of it."""
@@ -42,12 +46,51 @@ class MemoryDisk:
         what, value = step
         if what == "record":
             self.records.append(value)
+            self._account(value)
         elif what == "block":
             block = self.block
             block["epoch"] = max(block["epoch"], value.get("epoch", 0))
             block["flags"] = (block["flags"] | value.get("set", 0)) & ~value.get("clear", 0)
             for name in ("id_secret", "peer_seq"):
                 block[name] = value.get(name, block[name])
+
+    def _account(self, record: Foreign) -> None:
+        if record.kind in OPENING:
+            self.known.add(record.key)
+            self.alive.add(record.key)
+        elif record.kind == Kind.REPLY:
+            self.replied.add(record.key)
+        elif record.kind == Kind.CLOSE:
+            self.alive.discard(record.key)
+
+    def cut(self, count: int) -> None:
+        """Only the first ``count`` records are left."""
+        del self.records[count:]
+        self.rotten = {seq for seq in self.rotten if seq <= self.base + count}
+        self.alive.clear()
+        self.replied.clear()
+        for record in self.records:
+            self._account(record)
+
+    def alter(self, at: int, key: bytes) -> None:
+        """A record becomes another job's, and no number tells."""
+        record = self.records[at]
+        self.records[at] = Foreign(
+            record.kind, 0, record.sequence, record.epoch, key, record.meta, record.body
+        )
+
+    def rot(self, count: int, sound: MemoryDisk, random: Random) -> None:
+        """Records about live jobs go bad that are whole on the other disk."""
+        at = {record.sequence: record for record in sound.records}
+        found = [
+            record.sequence
+            for record in self.records
+            if record.key in self.alive
+            and record.kind in (Kind.REQUEST, Kind.REPLY)
+            and record.sequence in at
+            and record.sequence not in sound.rotten
+        ]
+        self.rotten.update(random.sample(found, min(count, len(found))))
 
     def crash(self, random: Random) -> None:
         """The process is gone; some of what it had not synced is there."""
@@ -68,6 +111,8 @@ class MemoryRing:
         self.durability = "fsync"
         self.free_bytes = 1 << 30
         self.tap: Callable[[Foreign], None] | None = None
+        self.committing = False
+        self.sync_count = 0
         self._open()
 
     def _open(self) -> None:
@@ -234,6 +279,11 @@ class MemoryRing:
         self._tokens.append(token)
 
     @property
+    def syncing(self) -> bool:
+        """Whether something is on its way to the disk."""
+        return self.committing
+
+    @property
     def busy(self) -> bool:
         """Whether a commit has something to do."""
         return bool(self.disk.pending or self._tokens)
@@ -245,6 +295,7 @@ class MemoryRing:
             disk.apply(step)
         disk.pending.clear()
         self.durable_seq = self.last_seq
+        self.sync_count += 1
         self._done.append((self._tokens, self._drops))
         self._tokens, self._drops = [], []
 
@@ -259,6 +310,9 @@ class MemoryRing:
         return found
 
     # -- reading
+
+    def scrub(self) -> None:
+        """Read everything."""
 
     def read(self, at: int) -> tuple[bytes, bytes]:
         record = self._log[at - self._base - 1]
@@ -284,7 +338,7 @@ class MemoryRing:
         for step in disk.pending:
             disk.apply(step)
         disk.pending.clear()
-        del disk.records[seq - disk.base :]
+        disk.cut(seq - disk.base)
         self._open()
 
     def trim(self) -> None:
@@ -297,4 +351,5 @@ class MemoryRing:
         if count > 0:
             del self._log[:count]
             del disk.records[:count]
+            disk.rotten = {seq for seq in disk.rotten if seq > disk.base + count}
             self._base = disk.base = self._base + count

@@ -17,6 +17,13 @@ OPTIONS = Options(chunk_bytes=64 << 10, floor_chunks=6, max_bytes=64 << 20)
 class SimRing(Ring[Job]):
     """A ring without a thread; the world commits it."""
 
+    committing = False
+
+    @property
+    def syncing(self) -> bool:
+        """Whether something is on its way to the disk."""
+        return self.committing
+
     @property
     def busy(self) -> bool:
         """Whether a commit has something to do."""

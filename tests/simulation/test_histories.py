@@ -1,27 +1,28 @@
 """A pair under everything that can go wrong, from seeds: F1. ``make simulate`` has more."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from core.pure.twin import Twin
+from tests.simulation.faults import play
 from tests.simulation.memory_ring import MemoryDisk
 from tests.simulation.real_disk import RealDisk
-from tests.simulation.sabotage import BUGS
-from tests.simulation.scripts import play
+from tests.simulation.sabotage import BUGS, FAMILY_OF
+from tests.simulation.script import FAMILIES, KEPT, Script, generate, load, save
 
 SLICES = 10
 SLICE_COUNT = 100
 REAL_COUNT = 60
-SEEDS_MAX = 150
-FAILED_ONCE = (1, 13, 17, 24, 79, 237, 315)
-"""Seeds that found something: with the scripts of that day, and kept since a bug likes to come back."""
+SEEDS_MAX = 60
+KEPT_FILES = sorted(KEPT.glob("*.json"))
 
 
-def wrong(seed: int, twin_class: type[Twin] = Twin, *, disk_class: Any = MemoryDisk) -> list[str]:
+def wrong(script: Script, twin_class: type[Twin] = Twin, *, disk_class: Any = MemoryDisk) -> list[str]:
     """What is wrong at the end of a history; an exception in it counts."""
     try:
-        return play(seed, twin_class=twin_class, disk_class=disk_class).check()
+        return play(script, twin_class=twin_class, disk_class=disk_class).check()
     except Exception as error:
         return [f"{type(error).__name__}: {error}"]
 
@@ -31,25 +32,50 @@ def test_no_history_loses_resurrects_or_doubles_anything(number: int) -> None:
     """Nothing is lost, resurrected or answered twice; one acker; one active at the end."""
     first = 10_000 + number * SLICE_COUNT
     for seed in range(first, first + SLICE_COUNT):
-        problems = wrong(seed)
+        problems = wrong(generate(seed))
         assert not problems, f"seed {seed}: {problems[:5]}"
 
 
-def test_the_same_holds_on_the_real_ring() -> None:
+@pytest.mark.parametrize("family", ["storm", "partition", "late-voter"])
+def test_the_same_holds_on_the_real_ring(family: str) -> None:
     """The store's own code on a disk that tears what was not synced, with a ring that moves on."""
-    for seed in range(40_000, 40_000 + REAL_COUNT):
-        problems = wrong(seed, disk_class=RealDisk)
-        assert not problems, f"seed {seed}: {problems[:5]}"
+    for seed in range(40_000, 40_000 + REAL_COUNT // 3):
+        problems = wrong(generate(seed, family=family), disk_class=RealDisk)
+        assert not problems, f"seed {seed} of {family}: {problems[:5]}"
 
 
-@pytest.mark.parametrize("seed", FAILED_ONCE)
-def test_what_failed_once_holds(seed: int) -> None:
-    """Every seed that ever found something stays."""
-    assert wrong(seed) == []
+@pytest.mark.parametrize("path", KEPT_FILES, ids=[path.stem for path in KEPT_FILES])
+def test_what_failed_once_holds(path: Path) -> None:
+    """Every history that ever found something stays, as its script; with its bug it goes wrong again."""
+    script = load(path)
+    assert wrong(script) == []
+    for name in script.finds:
+        with pytest.MonkeyPatch.context() as patch:
+            BUGS[name](patch)
+            assert wrong(script), f"{name} does not show any more: the script has lost its meaning"
 
 
-@pytest.mark.parametrize("bug", sorted(BUGS))
-def test_each_bug_is_found(bug: str) -> None:
+def test_a_script_is_the_history() -> None:
+    """The same script gives the same history, to the last line; and a file gives back what was saved."""
+    for family in FAMILIES:
+        script = generate(7, family=family)
+        assert play(script).ledger.story == play(script).ledger.story
+
+
+def test_a_script_survives_its_file(tmp_path: Path) -> None:
+    """What is read back is what was written."""
+    script = generate(3)
+    save(script, tmp_path / "script.json")
+    assert load(tmp_path / "script.json") == script
+
+
+@pytest.mark.parametrize("name", sorted(BUGS))
+def test_each_bug_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With one bug switched on, some history within the bound goes wrong: the checkers see."""
-    twin_class = BUGS[bug]()
-    assert any(wrong(seed, twin_class) for seed in range(1, SEEDS_MAX + 1)), f"{bug}: not found"
+    BUGS[name](monkeypatch)
+    for seed in range(1, SEEDS_MAX + 1):
+        problems = wrong(generate(seed, family=FAMILY_OF.get(name, "")))
+        if problems:
+            print(f"{name}: found by seed {seed} of {SEEDS_MAX}: {problems[0]}")
+            return
+    pytest.fail(f"{name}: not found in {SEEDS_MAX} histories")

@@ -5,8 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from core.pure.pair import Event
-from tests.simulation.scripts import heal
-from tests.simulation.world import Client, World
+from tests.simulation.clients import Client
+from tests.simulation.faults import heal
+from tests.simulation.world import World
 
 BEGIN = [
     "A: starts",

@@ -159,6 +159,12 @@ class Writer(Generic[E]):
         return self._committer.sync_count
 
     @property
+    def syncing(self) -> bool:
+        """Whether something is on its way to the disk: being written, or written and not synced."""
+        committer = self._committer
+        return committer.writing is not None or committer.durable_seq < committer.written_seq
+
+    @property
     def batch_count(self) -> int:
         """How many batches the commit thread has written."""
         return self._committer.batch_count

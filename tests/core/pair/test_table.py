@@ -50,7 +50,7 @@ def test_going_on_alone_is_on_the_disk_first() -> None:
         if state in ACTIVE - ACKNOWLEDGES and after in ACKNOWLEDGES:
             back = event is Event.LEASE_BACK and after is State.PAIRED
             stored = state is State.CONDEMNING and event is Event.STORED
-            admitted = state is State.REFUSING and event is Event.CAUGHT_UP
+            admitted = state is State.ADMITTING and event is Event.STORED and after is State.PAIRED
             assert back or stored or admitted, (state, event)
 
 
