@@ -116,12 +116,19 @@ class Reader:
     def _next(self, image: bytes, base: int, turn: int, scan: Scan) -> Header | None:
         """The record that continues the log: where the last one ended, or where a new batch may begin."""
         boundary = align_up(scan.end, self.align_bytes)
+        stale: Header | None = None
         for at in (scan.end, boundary) if boundary != scan.end else (boundary,):
             header = decode_header(image, at, base + at, self.salt)
-            scan.why = self._refusal(image, at, turn, scan.chain, header)
-            if not scan.why:
+            why = self._refusal(image, at, turn, scan.chain, header)
+            if why:
+                scan.why = why if stale is None else ""
+            elif header is not None and header.incarnation < self.since and at != boundary:
+                # It may have been cut, in the middle of its batch: then the next batch replaced it (R3).
+                scan.why, stale = "", header
+            elif header is not None and (stale is None or header.incarnation > stale.incarnation):
+                scan.why = ""
                 return header
-        return None
+        return stale
 
     def _refusal(self, image: bytes, at: int, turn: int, chain: Chain, header: Header | None) -> str:
         """Why the record at ``at`` does not continue the log; empty if it does."""

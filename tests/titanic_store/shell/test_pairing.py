@@ -222,6 +222,30 @@ def test_a_cut_is_final(cut_to: int) -> None:
     assert ring.torn_bytes == 0
 
 
+@pytest.mark.parametrize("again", [1, 4], ids=["one record follows", "as many as were cut"])
+def test_a_cut_in_the_middle_of_a_batch_stays_a_cut(again: int) -> None:
+    """What was cut lies right behind the end; what was written instead begins further on, and is believed.
+
+    Once the superblock says that the new records are durable, only their incarnation tells them from the old.
+    """
+    disk = FaultyDisk()
+    ring = open_on(disk, MANY)
+    for number in range(1, 7):
+        request(ring, number, b"old")
+    settle(ring)  # one batch: no record of it begins where another batch could
+    ring.cut_after(2)
+    for number in range(11, 11 + again):
+        request(ring, number, b"new")
+    settle(ring)
+    ring.set_role_flags(set=Flag.OUTDATED)  # any superblock: it says how far everything is durable
+    settle(ring)
+    ring.abandon()
+    disk.crash()
+    found = open_on(disk, MANY)
+    assert set(found.index) == {key(1), key(2), *(key(number) for number in range(11, 11 + again))}
+    assert found.last_seq == 2 + again
+
+
 def test_a_cut_survives_a_power_cut_at_every_call() -> None:
     """Before it counts everything is there, afterwards nothing beyond it is (R3)."""
     call, done, seen = 0, False, set[int]()
