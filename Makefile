@@ -11,7 +11,7 @@ DATA   ?= ./titanic-data
 TARGET  ?= broker
 SECONDS ?= 60
 
-.PHONY: help setup run test check format simulate bench torture fuzz openapi clean
+.PHONY: help setup run test check format simulate chaos bench torture fuzz openapi clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -44,6 +44,11 @@ COUNT ?= 1000
 
 simulate: setup ## histories of a pair under everything that can go wrong; SEED= COUNT=
 	$(BIN)/python -m tests.simulation $(SEED) $(COUNT)
+
+KILLS ?= 100
+
+chaos: setup ## kill -9 of a pair's active node under load, KILLS= times (100), with every checker; SEED=
+	PAIR_SEED=$(or $(filter-out 1,$(SEED)),0) $(BIN)/python -m tests.chaos --kills $(KILLS)
 
 format: setup ## write the format that check wants
 	$(BIN)/ruff format .

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from dataclasses import dataclass, field
 
 import httpx
@@ -26,6 +27,7 @@ class Ledger:
     tried: set[bytes] = field(default_factory=set)
     in_doubt: set[bytes] = field(default_factory=set)
     wrong: list[str] = field(default_factory=list)
+    acks: list[tuple[float, float, int]] = field(default_factory=list)  # asked at, answered at, epoch
 
     def saw_reply(self, job: str, reply: bytes) -> None:
         """A reply was read; the same job never has another one, nor one to somebody else's body."""
@@ -97,6 +99,7 @@ class Load:
     async def _submit(self, body: bytes) -> str | None:
         ledger = self.ledger
         ledger.tried.add(body)
+        asked_s = time.monotonic()
         answer = await self._ask("POST", self._path, content=body)
         if answer is None:
             ledger.in_doubt.add(body)
@@ -106,6 +109,7 @@ class Load:
             return None
         job = answer.headers["location"]
         ledger.bodies[job], ledger.state[job] = body, OPEN
+        ledger.acks.append((asked_s, time.monotonic(), int(answer.headers["titanic-epoch"])))
         return job
 
     async def _read(self, job: str, wait_s: int) -> bool:
