@@ -19,6 +19,7 @@ from gateway.http.api import ANSWERED, build_api
 from gateway.http.callbacks import Deliverer
 from gateway.http.cors import Cors
 from gateway.http.exchange import REQUEST_ID, echoed, instance_of, send_problem
+from gateway.http.fast import CLIENT_GONE, TEMPLATES, FastPath
 from gateway.http.guard import CALLER, Guard
 from gateway.http.hot import HotPath
 from gateway.http.metrics import UNMATCHED, Metrics
@@ -37,13 +38,6 @@ if TYPE_CHECKING:
 
 PROTECTED: Final = ("/v1/", "/metrics")
 """What needs a key on a server that has keys: all data. Pages, health and the API's document need none."""
-CLIENT_GONE: Final = 499  # for the metrics only: nobody is there to receive it
-
-TEMPLATES: Final = {
-    target.SUBMIT: "/v1/services/{service}/jobs",
-    target.REPLY: "/v1/jobs/{id}/reply",
-    target.CLOSE: "/v1/jobs/{id}",
-}
 
 _ACCESS: Final = logging.getLogger("titanic.access")
 
@@ -69,6 +63,9 @@ class Gateway:
         self._cors = Cors(settings.cors_origins) if settings.cors_origins else None
         hot = HotPath(self.node, settings, self.waits)
         self.metrics = Metrics(self.node, hot, self.waits, self.guard, settings)
+        self.fast: FastPath | None = None
+        if not (settings.cors_origins or settings.access_log):  # what adds to every answer, or tells of it
+            self.fast = FastPath(self.node, hot, self.guard, self.waits, self.metrics)
         self._endpoints: dict[str, tuple[Endpoint, str]] = {
             target.SUBMIT: (hot.submit, TEMPLATES[target.SUBMIT]),
             target.REPLY: (hot.reply, TEMPLATES[target.REPLY]),

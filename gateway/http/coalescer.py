@@ -3,7 +3,10 @@
 A message costs each process about ten microseconds of ZeroMQ whatever is in it, a large part of a submit.
 Under load many requests are read in one turn: those that ask for the same (same service, type, options and
 owner; one frame) become one ``titanic.pack``, each with its own id and its own answer. Alone, a submit is
-sent as ever, in the same turn. Nothing waits for company.
+sent as ever, in the same turn.
+
+While one message is unanswered the next one waits for that answer, or for five milliseconds: it could not be
+synced before anyway, and of what comes in the meantime every message saved is saved in both processes.
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ GROUP_MAX: Final = 128
 GROUP_MAX_BYTES: Final = 1 << 20
 FRAME_MAX_BYTES: Final = 1 << 16
 """A larger body goes alone: copying it is what costs."""
+ON_THE_WAY_MAX: Final = 1
+HOLD_S: Final = 0.005
 assert GROUP_MAX <= tsp.BATCH_MAX_COUNT, "a group is a batch"
 
 SendOne = Callable[[RequestMeta, Sequence[bytes]], Awaitable[tsp.SubmitAck]]
@@ -76,6 +81,7 @@ class Coalescer:
         self._waiting: _Waiting = []
         self._bytes = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._handle: asyncio.Handle | None = None
 
     async def submit(self, meta: RequestMeta, frame: bytes) -> tsp.SubmitAck:
         """Store a job of one frame; raises what a submit of its own would have raised."""
@@ -97,19 +103,31 @@ class Coalescer:
             waiting = self._waiting
         if not waiting:
             self._meta = meta
-            asyncio.get_running_loop().call_soon(self._flush)  # behind all the requests that this turn reads
+            loop = asyncio.get_running_loop()
+            if len(self._tasks) < ON_THE_WAY_MAX:
+                self._handle = loop.call_soon(self._flush)  # behind all the requests that this turn reads
+            else:
+                self._handle = loop.call_later(HOLD_S, self._flush)
         waiting.append((frame, submitter))
         self._bytes += len(frame)
 
     def _flush(self) -> None:
         waiting, meta = self._waiting, self._meta
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
         if not waiting:
-            return  # it went with a group that was full
+            return
         assert meta is not None, "who waits asked for something"
         self._waiting, self._bytes = [], 0
         task = asyncio.get_running_loop().create_task(self._send(meta, waiting))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._answered)
+
+    def _answered(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if len(self._tasks) < ON_THE_WAY_MAX:
+            self._flush()
 
     async def _send(self, meta: RequestMeta, waiting: _Waiting) -> None:
         done = 0

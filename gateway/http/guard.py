@@ -103,6 +103,21 @@ class Guard:
             return ()
         return self._keyring.signing(owner, time.time_ns() // 1_000_000)
 
+    def plain(
+        self, headers: Mapping[bytes, bytes], scope: api_keys.Scope, service: str | None = None
+    ) -> Caller | None:
+        """The caller, if all there is to say is yes: a known key with the scope and without a rate.
+
+        None: :meth:`identify` and :func:`need` have something to say, and say it. Nothing is counted here.
+        """
+        authorization = headers.get(b"authorization")
+        if self._keyring is None or authorization is None:
+            return None
+        caller = self._keyring.identify(authorization, time.time_ns() // 1_000_000)
+        if caller is None or caller.rate_per_s > 0 or caller.scope & scope != scope:
+            return None
+        return caller if service is None or caller.allows_service(service) else None
+
     def charge(self, caller: Caller, count: int) -> None:
         """Take so many requests from the caller's rate. Raises ProblemError (429)."""
         if caller.rate_per_s <= 0:

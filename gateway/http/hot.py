@@ -12,7 +12,7 @@ are exceptions because they are rare.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from starlette.types import Receive, Scope, Send
@@ -35,6 +35,9 @@ from gateway.pure.query import DEFAULTS, SubmitOptions, check_callback, no_optio
 from gateway.pure.submission import binding_of, content_type_of, request_meta
 from gateway.pure.target import BadServiceError, Service, ServiceNames, job_key
 from gateway.pure.views import AcceptedView, encode_job
+
+Reply = tuple[int, list[tuple[bytes, bytes]], bytes]
+"""Status, headers and body of an answer."""
 
 _JSON: Final = (b"content-type", b"application/json")
 _FRAMES: Final = (b"content-type", negotiate.FRAMES_TYPE)
@@ -60,7 +63,7 @@ class HotPath:
         self._max_body_bytes = settings.max_body_bytes
         self._wait_max_s = settings.wait_max_s
         self._callback_allow = settings.callback_allow
-        self._services = ServiceNames()
+        self.service_names = ServiceNames()
         self._accepted = AcceptedView()
         self.submitted_bytes = 0
 
@@ -112,13 +115,7 @@ class HotPath:
         service: Service,
     ) -> int:
         hex_id = ack.key.hex().encode()
-        receipt = [
-            (b"location", b"/v1/jobs/" + hex_id),
-            (b"titanic-durability", ack.durability.encode("latin-1")),
-            (b"titanic-epoch", b"%d" % ack.epoch),
-        ]
-        if ack.replayed:
-            receipt.append(REPLAYED)
+        receipt = receipt_head(hex_id, ack.durability, ack.epoch, replayed=ack.replayed)
         if REQUEST_ID in headers:
             receipt.extend(echoed(headers[REQUEST_ID]))
         if b"prefer" in headers:
@@ -126,14 +123,8 @@ class HotPath:
             if status:
                 return status
         answer = self._accepted.encode(hex_id, service.json, ack.state, ack.created_ms)
-        receipt += (
-            _JSON,
-            (b"content-length", b"%d" % len(answer)),
-            (b"retry-after", b"%d" % self._node.retry_after_s(service.text)),
-        )
-        await send({"type": "http.response.start", "status": 202, "headers": receipt})
-        await send({"type": "http.response.body", "body": answer})
-        return 202
+        receipt += receipt_tail(len(answer), self._node.retry_after_s(service.text))
+        return await _send(send, (202, receipt, answer))
 
     @property
     def body_max_bytes(self) -> int:
@@ -147,7 +138,7 @@ class HotPath:
     def service(self, argument: bytes) -> Service:
         """The service at a percent-encoded path segment. Raises ProblemError (400)."""
         try:
-            return self._services.find(argument)
+            return self.service_names.find(argument)
         except BadServiceError as error:
             raise ProblemError(problems.BAD_SERVICE, str(error)) from error
 
@@ -181,7 +172,7 @@ class HotPath:
         wait_s = self._wait(scope)
         if not wait_s:
             return 0
-        receipt.append(_applied(wait_s))
+        receipt.append(applied(wait_s))
         try:
             answer = await self._waits.until(self._node.watch(tsp.FETCH, ack.key, wait_s), receive)
         except (ServerUnreachableError, PeerError) as error:
@@ -193,7 +184,7 @@ class HotPath:
             problem = problem_of(answer)
             problem.headers = (*problem.headers, *receipt)
             raise problem
-        return await _send_reply(scope, send, answer, receipt)
+        return await _send(send, _reply(_values(scope, b"accept"), answer, receipt))
 
     async def _keep_demand(self, demanded: bytes, ack: tsp.SubmitAck) -> None:
         """The node may have become another one since its hello: what is worth less is not kept."""
@@ -218,26 +209,30 @@ class HotPath:
             extra.extend(echoed(headers[REQUEST_ID]))
         answer: list[bytes] | None = None
         if b"prefer" in headers and (wait_s := self._wait(scope)):
-            extra.append(_applied(wait_s))
+            extra.append(applied(wait_s))
             answer = await self._waits.until(self._node.watch(tsp.FETCH, key, wait_s, caller.sees), receive)
         if answer is None:
             answer = await self._node.look(tsp.FETCH, key, caller.sees)
+        return await _send(send, self.reply_answer(answer, _values(scope, b"accept"), extra))
+
+    def reply_answer(
+        self, answer: list[bytes], accept: Sequence[bytes], headers: list[tuple[bytes, bytes]]
+    ) -> Reply:
+        """What the node's answer to a fetch is over HTTP, behind ``headers``. Raises ProblemError."""
         if answer[0] == tsp.OK:
-            return await _send_reply(scope, send, answer, extra)
+            return _reply(accept, answer, headers)
         if answer[0] != tsp.PENDING:
             raise problem_of(answer)
         status = tsp.decode_status(answer[1])
         body = encode_job(status)
         retry_after_s = self._node.retry_after_s(status.service, status.queued_before)
-        extra += (
+        headers += (
             _JSON,
             (b"content-length", b"%d" % len(body)),
             (b"retry-after", b"%d" % retry_after_s),
             _NO_STORE,
         )
-        await send({"type": "http.response.start", "status": 202, "headers": extra})
-        await send({"type": "http.response.body", "body": body})
-        return 202
+        return 202, headers, body
 
     # -- DELETE /v1/jobs/{id}
 
@@ -260,12 +255,32 @@ class HotPath:
     def _wait(self, scope: Scope) -> float:
         """The seconds this request prefers to wait, bounded; 0 for none, or when the server stops."""
         preferred = negotiate.wait_s(_values(scope, b"prefer"))
-        if preferred is None or self._waits.full:
-            return 0
-        return min(preferred, self._wait_max_s)
+        return 0 if preferred is None else self.granted(preferred)
+
+    def granted(self, preferred_s: float) -> float:
+        """How long a request that would like to wait so many seconds may wait now; 0: not at all."""
+        return 0 if self._waits.full else min(preferred_s, self._wait_max_s)
 
 
-def _applied(wait_s: float) -> tuple[bytes, bytes]:
+def receipt_head(hex_id: bytes, durability: str, epoch: int, *, replayed: bool) -> list[tuple[bytes, bytes]]:
+    """The first headers of every answer to a submit."""
+    receipt = [
+        (b"location", b"/v1/jobs/" + hex_id),
+        (b"titanic-durability", durability.encode("latin-1")),
+        (b"titanic-epoch", b"%d" % epoch),
+    ]
+    if replayed:
+        receipt.append(REPLAYED)
+    return receipt
+
+
+def receipt_tail(size_bytes: int, retry_after_s: int) -> tuple[tuple[bytes, bytes], ...]:
+    """The last headers of a 202."""
+    return _JSON, (b"content-length", b"%d" % size_bytes), (b"retry-after", b"%d" % retry_after_s)
+
+
+def applied(wait_s: float) -> tuple[bytes, bytes]:
+    """The header that says that a wait was granted."""
     return (b"preference-applied", b"wait=%d" % wait_s)
 
 
@@ -299,12 +314,9 @@ def demand(demanded: bytes, offered: str) -> None:
         raise ProblemError(problems.LESS_DURABLE, detail)
 
 
-async def _send_reply(
-    scope: Scope, send: Send, answer: list[bytes], headers: list[tuple[bytes, bytes]]
-) -> int:
+def _reply(accept: Sequence[bytes], answer: list[bytes], headers: list[tuple[bytes, bytes]]) -> Reply:
     """200: one frame as it is under its own type, several (or any, if Accept names the type) as frames."""
     head = tsp.decode_reply_head(answer[1])
-    accept = _values(scope, b"accept")
     if len(answer) == 3 and not negotiate.names_frames(accept):
         body = answer[2]
         content_type = head.content_type.encode("latin-1", "replace") or b"application/octet-stream"
@@ -318,6 +330,11 @@ async def _send_reply(
         raise ProblemError(problems.NOT_ACCEPTABLE, detail, headers=frames)
     headers.append((b"content-length", b"%d" % len(body)))
     headers.extend(_OPAQUE)
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    return 200, headers, body
+
+
+async def _send(send: Send, reply: Reply) -> int:
+    status, headers, body = reply
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-    return 200
+    return status

@@ -48,6 +48,7 @@ _COUNTERS: Final = {
     "node_timeouts": "Calls that no node answered in time.",
     "failovers": "Times that calls went on at the other node of a pair.",
     "slow_senders": "Connections cut because their request did not arrive in time.",
+    "requests_fast": "Requests that took the fast path (docs/decisions/0052).",
     "keys_refused": "Requests without a key that is known.",
     "cpu_seconds": "Processor time of the process.",
 }
@@ -67,6 +68,7 @@ class Metrics(Collector):
         self.shelf = Shelf(settings.metrics_dir, settings.process) if settings.metrics_dir else None
         self.underway_count = 0
         self.slow_count = 0
+        self.fast_count = 0
         self._registry = CollectorRegistry()
         self._registry.register(self)
         if self.shelf is None:  # these speak of the process that is asked, and would be taken for all
@@ -100,6 +102,7 @@ class Metrics(Collector):
                 "node_timeouts": self._node.unreachable_count,
                 "failovers": self._node.failovers_count,
                 "slow_senders": self.slow_count,
+                "requests_fast": self.fast_count,
                 "keys_refused": self._guard.refused_count,
                 "cpu_seconds": time.process_time(),
             },

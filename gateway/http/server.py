@@ -15,8 +15,9 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from math import ceil
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import uvicorn
 
@@ -88,7 +89,7 @@ class GatewayServer(uvicorn.Server):
             uvicorn.Config(
                 gateway,
                 loop="uvloop",
-                http=GatewayProtocol,
+                http=cast("type[GatewayProtocol]", partial(GatewayProtocol, fast=gateway.fast)),
                 ws="none",
                 lifespan="on",
                 log_config=None,

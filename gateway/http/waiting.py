@@ -26,12 +26,15 @@ class Waits:
         self.draining = False
         self._limit = limit
         self._drain: asyncio.Future[None] | None = None
+        self._serving: set[asyncio.Task[Any]] = set()
 
     def drain(self) -> None:
         """The server stops: every wait ends now, and none begins any more. Call it on the loop."""
         self.draining = True
         if self._drain is not None and not self._drain.done():
             self._drain.set_result(None)
+        for task in self._serving:
+            task.cancel()
 
     @property
     def full(self) -> bool:
@@ -63,6 +66,22 @@ class Waits:
             self.count -= not stream
             answer.cancel()
             gone.cancel()
+
+    async def while_serving(self, call: Coroutine[Any, Any, T]) -> T | None:
+        """As :meth:`until`, in a task whose owner cancels it when the client leaves."""
+        task = asyncio.current_task()
+        assert task is not None, "called in a task"
+        self.count += 1
+        self._serving.add(task)
+        try:
+            return await call
+        except asyncio.CancelledError:
+            if not self.draining or task not in self._serving or task.uncancel():
+                raise
+            return None
+        finally:
+            self.count -= 1
+            self._serving.discard(task)
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -12,7 +12,7 @@ from gateway.pure import idempotency, problems
 from gateway.pure.answers import problem_of
 from gateway.pure.keys import Caller
 from gateway.pure.packing import Stored
-from gateway.pure.query import SubmitOptions
+from gateway.pure.query import DEFAULTS, SubmitOptions
 from gateway.pure.trace import traceparent
 from gateway.pure.views import AcceptedView
 
@@ -73,6 +73,11 @@ def request_meta(
         options.callback,
         fingerprint,
     )
+
+
+def plain_meta(service: bytes, content_type: str, caller: Caller) -> RequestMeta:
+    """:func:`request_meta` of a request without options, key or trace."""
+    return request_meta(service, content_type, DEFAULTS, caller, {}, now_ms=0)
 
 
 def batch_lines(body: bytes, lines_max: int) -> list[bytes]:

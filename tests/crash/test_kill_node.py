@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import random
+import urllib.request
 from pathlib import Path
 from typing import Final
 
@@ -39,6 +40,14 @@ async def torment(family: Processes, data: Path, url: str, broker: str, node: Ti
     return load
 
 
+def fast_count(url: str) -> float:
+    """How many requests took the gateway's fast path."""
+    with urllib.request.urlopen(f"{url}/metrics", timeout=30) as answer:
+        text = answer.read().decode()
+    lines = [line for line in text.splitlines() if line.startswith("titanic_gateway_requests_fast_total{")]
+    return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_nothing_acknowledged_is_lost(family: Processes, tmp_path: Path) -> None:
@@ -55,6 +64,7 @@ def test_nothing_acknowledged_is_lost(family: Processes, tmp_path: Path) -> None
         env={"TITANIC_TEST_LOG": str(log)},
     )
     ledger = asyncio.run(torment(family, data, url, broker, node, seed)).ledger
+    assert fast_count(url) > len(ledger.bodies), "the fast path is what is tried here (D1)"
 
     assert not ledger.wrong, "\n".join(ledger.wrong[:20])
     print(f"acknowledged {len(ledger.bodies)}, closed {[*ledger.state.values()].count(CLOSED)}")

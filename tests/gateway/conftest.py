@@ -39,9 +39,11 @@ def check_problem(answer: httpx.Response, status: int, slug: str) -> dict[str, o
 class LiveGateway:
     """A served gateway: where it is, its node, and a client."""
 
-    def __init__(self, settings: GatewaySettings, node: FakeNode) -> None:
+    def __init__(self, settings: GatewaySettings, node: FakeNode, *, fast: bool = True) -> None:
         self.node = node
         self.app = create_app(settings, node)
+        if not fast:
+            self.app.fast = None
         self._socket = bind(settings)
         self.address: tuple[str, int] = self._socket.getsockname()[:2]
         self.url = url_of(self._socket)

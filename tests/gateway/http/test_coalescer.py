@@ -144,6 +144,43 @@ def test_a_line_refused_and_a_collision() -> None:
     assert isinstance(stored, tsp.SubmitAck)
 
 
+def test_while_one_is_on_its_way_the_others_gather() -> None:
+    """A message that is unanswered holds the next one back until its answer, and no longer than a moment."""
+    rig = Rig()
+    answered: list[asyncio.Event] = []
+
+    class Slow(FakeNode):
+        async def call(self, service: bytes, body: Sequence[bytes], timeout_s: float) -> list[bytes]:
+            if service in (tsp.SUBMIT, tsp.PACK):
+                answered.append(asyncio.Event())
+                await answered[-1].wait()
+            return await super().call(service, body, timeout_s)
+
+    async def work(rig: Rig) -> list[Outcome]:
+        submits = [asyncio.create_task(rig.node.submit(META, (b"0",)))]
+        while not answered:
+            await asyncio.sleep(0)
+        for number in range(1, 6):
+            submits.append(asyncio.create_task(rig.node.submit(META, (b"%d" % number,))))
+            await asyncio.sleep(0)
+        assert len(answered) == 1
+        answered[0].set()
+        await submits[0]
+        while len(answered) < 2:
+            await asyncio.sleep(0)
+        submits.append(asyncio.create_task(rig.node.submit(META, (b"6",))))
+        while len(answered) < 3:  # nobody answers the second: the third leaves all the same
+            await asyncio.sleep(0.001)
+        answered[1].set()
+        answered[2].set()
+        return list(await asyncio.gather(*submits))
+
+    rig.node.link = rig.fake = Slow()
+    outcomes = rig.run(work)
+    assert sorted(rig.frames(outcomes)) == [b"%d" % number for number in range(7)]
+    assert rig.fake.calls == [tsp.SUBMIT, tsp.PACK, tsp.SUBMIT]
+
+
 def test_no_node() -> None:
     """Without a node each caller learns it, within the gateway's patience."""
     rig = Rig()
