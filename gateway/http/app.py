@@ -64,7 +64,7 @@ class Gateway:
         hot = HotPath(self.node, settings, self.waits)
         self.metrics = Metrics(self.node, hot, self.waits, self.guard, settings)
         self.fast: FastPath | None = None
-        if not (settings.cors_origins or settings.access_log):  # what adds to every answer, or tells of it
+        if not (settings.cors_origins or settings.access_log or tracer):  # what marks or tells every answer
             self.fast = FastPath(self.node, hot, self.guard, self.waits, self.metrics)
         self._endpoints: dict[str, tuple[Endpoint, str]] = {
             target.SUBMIT: (hot.submit, TEMPLATES[target.SUBMIT]),
