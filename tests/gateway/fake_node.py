@@ -97,7 +97,7 @@ class FakeNode:
         self.store = FakeStore(Mint(SECRET).make(CREATED_MS, 7))
         self.failovers_count = 0
         self._ended: dict[bytes, asyncio.Event] = {}
-        self._happened: asyncio.Event | None = None
+        self._followers: set[asyncio.Event] = set()
 
     # -- the test's side
 
@@ -127,8 +127,9 @@ class FakeNode:
         """An event, with the next sequence, which is returned."""
         number = self.events[-1].id + 1 if self.events else self.events_from + 1
         self.events.append(tsp.Event(number, CREATED_MS, kind, key, service, 1, detail))
-        if self._happened is not None and self.loop is not None:
-            self.loop.call_soon_threadsafe(self._happened.set)
+        for follower in tuple(self._followers):
+            assert self.loop is not None, "who follows was called"
+            self.loop.call_soon_threadsafe(follower.set)
         return number
 
     def waiting(self, key: bytes) -> bool:
@@ -275,14 +276,17 @@ class FakeNode:
         return [tsp.OK, tsp.encode_head(tsp.PackAck("", CREATED_MS, self.durability, 3, tuple(lines)))]
 
     async def _events(self, head: tsp.EventsHead) -> list[bytes]:
-        self._happened = asyncio.Event()  # before looking: happen() is called by another thread
-        last = self.events[-1].id if self.events else self.events_from
-        since = last if head.since < 0 else head.since
-        if since >= last and head.wait_ms:
-            try:
-                await asyncio.wait_for(self._happened.wait(), head.wait_ms / 1000)
-            except TimeoutError:
-                pass  # nothing happened
+        happened = asyncio.Event()
+        self._followers.add(happened)  # before looking: happen() is called by another thread
+        try:
+            last = self.events[-1].id if self.events else self.events_from
+            since = last if head.since < 0 else head.since
+            if since >= last and head.wait_ms:
+                await asyncio.wait_for(happened.wait(), head.wait_ms / 1000)
+        except TimeoutError:
+            pass  # nothing happened
+        finally:
+            self._followers.discard(happened)
         gap_to = self.events_from if since < self.events_from else -1
         known = list(self.events)
         last = known[-1].id if known else last
