@@ -51,7 +51,7 @@ class Answering:
                 self.answer(path, service, *error(tsp.GONE, "the job is closed"))
             else:
                 self._never(path, service)
-        elif owner and job.owner != owner:
+        elif owner and job.owner.name != owner:
             self._never(path, service)
         elif job.state == State.CLOSING:
             self._port.barrier((Answer(path, service, error(tsp.GONE, "the job is closed")),))

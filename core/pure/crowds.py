@@ -32,7 +32,7 @@ class Crowds:
         """
         life = self._life
         queue = life.shelf.queue(meta.service)
-        owner = life.owners.opened(meta.owner, len(keys))
+        owner = life.owners.opened(meta.owner, meta.body_bytes, len(keys))
         name, priority, due_ms = queue.name, meta.priority, meta.not_before_ms
         retention_ms, accepting = meta.retention_ms, State.ACCEPTING
         jobs = tuple(

@@ -103,7 +103,7 @@ class Desk:
             return
         answer = Answer(path, tsp.DELETE, (tsp.OK, tsp.encode_head(tsp.Deleted(head.key))))
         job = self._index.get(head.key)
-        if job is None or job.state == State.BINDING or (head.owner and job.owner != head.owner):
+        if job is None or job.state == State.BINDING or (head.owner and job.owner.name != head.owner):
             self._port.perform(answer)
         elif job.state == State.CLOSING:
             self._port.barrier((answer,))
@@ -149,7 +149,7 @@ class Desk:
                 job is not None
                 and (name := STATE_NAMES[job.state]) != "closed"
                 and (not head.state or name == head.state)
-                and (not head.owner or job.owner == head.owner)
+                and (not head.owner or job.owner.name == head.owner)
             ):
                 rows.append(self._row(job, name))
         page = tsp.JobPage(tuple(rows), cursor)
@@ -166,7 +166,7 @@ class Desk:
             due_ms=job.due_ms if job.state == State.SCHEDULED else 0,
             ended_ms=job.due_ms if job.state in ENDED else 0,
             reason=self._life.notes.reasons.get(job.key, ""),
-            owner=job.owner,
+            owner=job.owner.name,
         )
 
     # -- services

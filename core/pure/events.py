@@ -92,7 +92,7 @@ class EventLog:
                 break
             since = kept[0]
             job = kept[2]
-            if (not service or job.service == service) and (not owner or job.owner == owner):
+            if (not service or job.service == service) and (not owner or job.owner.name == owner):
                 found.append(_event(kept))
         return tuple(found), since, gap_to
 
@@ -127,4 +127,6 @@ def _number(kept: _Kept) -> int:
 def _event(kept: _Kept) -> Event:
     number, step, job, attempt, at_ms, detail = kept
     key = b"" if step in (Step.PAUSED, Step.RESUMED, Step.PAIR) else job.key
-    return Event(number, at_ms, NAMES[step], key, job.service.decode("ascii"), attempt, detail, job.owner)
+    return Event(
+        number, at_ms, NAMES[step], key, job.service.decode("ascii"), attempt, detail, job.owner.name
+    )

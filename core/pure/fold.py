@@ -13,6 +13,7 @@ from core.pure.jobs import (
     DELIVERED,
     ENDED,
     GIVEN_UP,
+    NOBODY,
     AttemptMeta,
     CallMeta,
     EndTimes,
@@ -20,6 +21,7 @@ from core.pure.jobs import (
     Kind,
     Outcome,
     RequestMeta,
+    Share,
     State,
     StateMeta,
     decode_attempt,
@@ -32,6 +34,7 @@ from core.pure.jobs import (
     encode_meta,
 )
 from core.pure.notes import Binding, Ending, Notes
+from core.pure.owners import counted_bytes
 
 STATE_MAX_BYTES: Final = 1 << 16
 STATE_EXTRA_BYTES: Final = 88
@@ -51,7 +54,7 @@ class Fold:
         self.notes = Notes()
         self._end_times = EndTimes()
         self._services: dict[bytes, bytes] = {}
-        self._owners: dict[str, str] = {}
+        self._owners: dict[Share, Share] = {}
 
     def new(self, kind: int, key: bytes) -> Job:
         """An empty entry for ``key``."""
@@ -80,7 +83,8 @@ class Fold:
 
     def _request(self, job: Job, meta: RequestMeta) -> None:
         job.service = self._services.setdefault(meta.service, meta.service)
-        job.owner = self._owners.setdefault(meta.owner, meta.owner)
+        share = Share(meta.owner, counted_bytes(meta.body_bytes)) if meta.owner else NOBODY
+        job.owner = self._owners.setdefault(share, share)
         job.priority = meta.priority
         job.retention_ms = meta.retention_ms
         job.due_ms = meta.not_before_ms

@@ -173,6 +173,7 @@ class Intake:
             return
         if self._all_new(keys, lines):
             self.stamp(meta, (b"",), now)
+            meta.body_bytes = sum(map(len, lines)) // len(lines) if meta.owner else 0
             state = "scheduled" if meta.not_before_ms > now.wall_ms else "queued"
             ack = tsp.PackAck(state, now.wall_ms, self.durability, self.epoch)
             answer = Answer(path, tsp.PACK, (tsp.OK, tsp.encode_head(ack)))
@@ -279,6 +280,7 @@ class Intake:
     def stamp(self, meta: RequestMeta, frames: Sequence[bytes], now: Now) -> None:
         """``meta`` has this node's own time, the true sizes of ``frames`` and the true life of its key."""
         meta.accepted_ms = now.wall_ms
+        meta.body_bytes = sum(map(len, frames)) if meta.owner else 0
         meta.frame_sizes = () if len(frames) == 1 else tuple(map(len, frames))
         meta.key_lifetime_ms = self._keys.lifetime_ms(meta) if meta.idempotency else 0
 

@@ -88,6 +88,16 @@ class EndTimes:
         return self._last_ms
 
 
+class Share(msgspec.Struct, frozen=True, gc=False):
+    """Whose a job is, and what its request counts as in bytes; one object for all jobs that agree in both."""
+
+    name: str = ""
+    size_bytes: int = 0
+
+
+NOBODY: Final = Share()
+
+
 class Job(msgspec.Struct, eq=False, gc=False):
     """One live job in memory. ``request_at``/``reply_at`` belong to the journal (0: no such record).
 
@@ -105,7 +115,7 @@ class Job(msgspec.Struct, eq=False, gc=False):
     attempt: int = 0
     priority: int = 1
     due_ms: int = 0
-    owner: str = ""
+    owner: Share = NOBODY
     retention_ms: int = 0  # 0: the default
 
 
@@ -135,6 +145,7 @@ class RequestMeta(msgspec.Struct, array_like=True, gc=False):
     callback: str = ""
     fingerprint: bytes = b""  # of the request, as the caller of the idempotency key sees it
     key_lifetime_ms: int = 0  # of the idempotency key
+    body_bytes: int = 0  # of the request, or the mean of those accepted with it; 0: it has no owner
 
 
 class AttemptMeta(msgspec.Struct, frozen=True, array_like=True, gc=False):

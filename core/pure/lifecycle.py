@@ -21,6 +21,7 @@ from core.pure.callbacks import Callbacks
 from core.pure.due import TICK_MAX_COUNT, DueTimes
 from core.pure.events import EventLog, Step
 from core.pure.jobs import (
+    NOBODY,
     AttemptMeta,
     CloseMeta,
     EndTimes,
@@ -114,7 +115,7 @@ class Lifecycle:
     def _restore_job(self, job: Job, now: Now) -> None:
         queue = self.shelf.queue(job.service)
         job.service = queue.name
-        job.owner = self.owners.opened(job.owner)
+        job.owner = self.owners.opened(job.owner.name, job.owner.size_bytes)
         queue.roster.add(job.key)
         self.roster.add(job.key)
         state = job.state
@@ -143,7 +144,7 @@ class Lifecycle:
         """
         queue = self.shelf.queue(meta.service)
         job = Job(
-            key, 0, 0, queue.name, State.ACCEPTING, 0, meta.priority, meta.not_before_ms, meta.owner,
+            key, 0, 0, queue.name, State.ACCEPTING, 0, meta.priority, meta.not_before_ms, NOBODY,
             meta.retention_ms,
         )  # fmt: skip
         state = State.SCHEDULED if meta.not_before_ms > now.wall_ms else State.QUEUED
@@ -161,8 +162,7 @@ class Lifecycle:
         self.roster.add(key)
         self.counters["jobs_accepted"] += 1
         self._events.add(number, Step.ACCEPTED, job, now.wall_ms, detail)
-        if meta.owner:
-            job.owner = self.owners.opened(meta.owner)
+        job.owner = self.owners.opened(meta.owner, meta.body_bytes) if meta.owner else NOBODY
         if meta.expires_ms:
             self.notes.expiries[key] = meta.expires_ms
         if meta.callback:

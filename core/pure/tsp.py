@@ -377,6 +377,7 @@ class Stats(msgspec.Struct, frozen=True, array_like=True, gc=False):
     gauges: dict[str, float]
     services: dict[str, dict[str, int]]
     owners: dict[str, int] = {}  # open jobs; msgspec copies the default
+    owner_bytes: dict[str, int] = {}  # of their requests, each rounded up by at most 1/16
 
 
 def _decoder(kind: type[T]) -> Callable[[bytes], T]:

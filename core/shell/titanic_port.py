@@ -231,7 +231,13 @@ class TitanicShell:
             "keys_open": keys.count,
             "keys_memory_bytes": keys.count * MEMORY_BYTES,
         }
-        return tsp.Stats(counters, gauges, life.shelf.summary(), dict(life.owners.open_counts))
+        return tsp.Stats(
+            counters,
+            gauges,
+            life.shelf.summary(),
+            dict(life.owners.open_counts),
+            dict(life.owners.open_bytes),
+        )
 
     def take(self, service: bytes, worker: bytes, now: Now) -> Work | None:
         """The next attempt with its frames read from disk; a request that cannot be read is buried."""

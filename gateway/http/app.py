@@ -22,6 +22,7 @@ from gateway.http.exchange import REQUEST_ID, echoed, instance_of, send_problem
 from gateway.http.fast import CLIENT_GONE, TEMPLATES, FastPath
 from gateway.http.guard import CALLER, Guard
 from gateway.http.hot import HotPath
+from gateway.http.meter import Meter
 from gateway.http.metrics import UNMATCHED, Metrics
 from gateway.http.node import Node
 from gateway.http.parts import Parts
@@ -57,7 +58,7 @@ class Gateway:
         self.settings = settings
         self.node = Node(timeout_s=settings.node_timeout_s, patience_s=settings.patience_s)
         self.waits = Waits(settings.waits_max)
-        self.guard = Guard(settings.keys)
+        self.guard = Guard(settings.keys, Meter(settings.metrics_dir) if settings.metrics_dir else None)
         self._link = link
         self._spans = _spans_of(tracer, self.node) if tracer is not None else None
         self._cors = Cors(settings.cors_origins) if settings.cors_origins else None

@@ -19,6 +19,7 @@ from starlette.types import Message, Scope, Send
 
 from gateway.errors import KeyFileError, ProblemError
 from gateway.http import keyfile
+from gateway.http.meter import Meter
 from gateway.pure import keys as api_keys
 from gateway.pure import problems
 from gateway.pure.keys import NOBODY, Caller, Keyring
@@ -36,11 +37,12 @@ _INVALID: Final = ((b"www-authenticate", b'Bearer realm="titanic", error="invali
 class Guard:
     """The keys in force. ``closed`` says whether requests need one."""
 
-    def __init__(self, path: Path | None) -> None:
-        """Read the file, if there is one. Raises KeyFileError if it cannot be used."""
+    def __init__(self, path: Path | None, meter: Meter | None = None) -> None:
+        """Read the file, if there is one; ``meter`` counts rates. KeyFileError if it cannot be used."""
         self._path = path
         self._stamp: keyfile.Stamp | None = None
         self._keyring: Keyring | None = None
+        self._meter = meter
         self._buckets: dict[str, Bucket] = {}
         self.closed = False
         self.refused_count = 0
@@ -126,7 +128,10 @@ class Guard:
         bucket = self._buckets.get(caller.owner)
         if bucket is None:
             bucket = self._buckets[caller.owner] = Bucket(caller.rate_per_s, caller.burst, now_s)
-        wait_s = bucket.take(now_s, count)
+        if self._meter is None:
+            wait_s = bucket.take(now_s, count)
+        else:
+            wait_s = self._meter.take(caller.owner, bucket, now_s, count)
         if wait_s:
             detail = f"The key's rate of {caller.rate_per_s:g} requests per second is used up."
             headers = ((b"retry-after", b"%d" % max(1, ceil(wait_s))), *bucket.fields())

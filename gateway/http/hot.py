@@ -32,6 +32,7 @@ from gateway.pure.idempotency import fingerprint as print_of
 from gateway.pure.keys import NOBODY, Caller
 from gateway.pure.keys import Scope as KeyScope
 from gateway.pure.query import DEFAULTS, SubmitOptions, check_callback, no_options, submit_options
+from gateway.pure.quotas import Open
 from gateway.pure.submission import binding_of, content_type_of, request_meta
 from gateway.pure.target import BadServiceError, Service, ServiceNames, job_key
 from gateway.pure.views import AcceptedView, encode_job
@@ -99,6 +100,8 @@ class HotPath:
             binding=binding,
             fingerprint=fingerprint,
         )
+        if caller.bytes_max:
+            await self.admit_bytes(caller, len(body))
         ack = await node.submit(meta, frames)
         self.submitted_bytes += len(body)
         if demanded is not None:
@@ -149,16 +152,34 @@ class HotPath:
             check_callback(options, self._callback_allow)
         return options
 
-    async def admit(self, caller: Caller, service: str, count: int) -> None:
-        """Raises ProblemError (403, 429) if the caller may not submit ``count`` jobs to ``service`` now."""
+    async def admit(self, caller: Caller, service: str, count: int, size_bytes: int = 0) -> None:
+        """Raises ProblemError (403, 429) if the caller may not submit ``count`` jobs to ``service`` now.
+
+        ``size_bytes`` is what their requests have together; 0: :meth:`admit_bytes` follows.
+        """
         need(caller, KeyScope.SUBMIT, service)
-        if not caller.jobs_max:
-            return
-        if not await self._node.within_quota(caller.owner, caller.jobs_max, count):
-            detail = f"The key has {self._node.quotas.open_count(caller.owner)} open jobs"
-            detail = f"{detail}; it may have {caller.jobs_max}."
-            raise ProblemError(problems.QUOTA_EXCEEDED, detail, headers=RETRY_FULL)
-        self._node.quotas.accepted(caller.owner, count)
+        if caller.jobs_max or (caller.bytes_max and size_bytes):
+            await self._admit(caller, Open(count, size_bytes))
+
+    async def admit_bytes(self, caller: Caller, size_bytes: int) -> None:
+        """The same for the body of a job that was admitted already."""
+        if caller.bytes_max:
+            await self._admit(caller, Open(0, size_bytes))
+
+    async def _admit(self, caller: Caller, more: Open) -> None:
+        """What is admitted counts at once, whether it is stored or not, until the node is asked again."""
+        quotas = self._node.quotas
+        if caller.bytes_max and more.size_bytes > caller.bytes_max:
+            detail = (
+                f"The key may have {caller.bytes_max} bytes open; the request alone has {more.size_bytes}."
+            )
+            raise ProblemError(problems.FORBIDDEN, detail)
+        if not await self._node.within_quota(caller.owner, Open(caller.jobs_max, caller.bytes_max), more):
+            has = quotas.open(caller.owner)
+            limits = [(has.jobs, caller.jobs_max, "jobs"), (has.size_bytes, caller.bytes_max, "bytes")]
+            said = " and ".join(f"{open_} of {most} {what}" for open_, most, what in limits if most)
+            raise ProblemError(problems.QUOTA_EXCEEDED, f"The key has {said} open.", headers=RETRY_FULL)
+        quotas.accepted(caller.owner, more.jobs, more.size_bytes)
 
     async def _reply_to_submit(
         self,

@@ -27,7 +27,7 @@ from gateway.pure.node_views import NodeAnswer
 from gateway.pure.pace import Paces
 from gateway.pure.packing import Stored, pack_frames
 from gateway.pure.ports import NodeLink
-from gateway.pure.quotas import Quotas
+from gateway.pure.quotas import Open, Quotas
 
 T = TypeVar("T")
 
@@ -292,7 +292,7 @@ class Node:
         stats = tsp.decode_stats(answer[1])
         now_ms = int(time.monotonic() * 1000)
         self.paces.update(stats, now_ms)
-        self.quotas.update(stats.owners, now_ms)
+        self.quotas.update(stats.owners, stats.owner_bytes, now_ms)
         return stats
 
     def retry_after_s(self, service: str, queued_before: int = -1) -> int:
@@ -306,14 +306,22 @@ class Node:
             self._reading = asyncio.create_task(self._read_paces())
         return self.paces.retry_after_s(service, queued_before)
 
-    async def within_quota(self, owner: str, jobs_max: int, count: int) -> bool:
-        """Whether the owner may have ``count`` more jobs; a refusal is never older than a fresh reading."""
+    async def within_quota(self, owner: str, most: Open, more: Open) -> bool:
+        """Whether the owner may have so much more; a refusal is never older than a fresh reading.
+
+        A limit of 0 is none.
+        """
         now_ms = time.monotonic() * 1000
         if now_ms - self.quotas.read_at_ms > STATS_EVERY_S * 1000:
             await self.stats(self._timeout_s)
-        if self.quotas.open_count(owner) + count > jobs_max:
+        if not self._fits(owner, most, more):
             await self.stats(self._timeout_s)
-        return self.quotas.open_count(owner) + count <= jobs_max
+        return self._fits(owner, most, more)
+
+    def _fits(self, owner: str, most: Open, more: Open) -> bool:
+        now = self.quotas.open(owner)
+        jobs_fit = not most.jobs or now.jobs + more.jobs <= most.jobs
+        return jobs_fit and (not most.size_bytes or now.size_bytes + more.size_bytes <= most.size_bytes)
 
     async def _read_paces(self) -> None:
         try:

@@ -117,7 +117,7 @@ class JobRoutes:
         body = await read_body(request.receive, headers.get(b"content-length"), BATCH_MAX_BYTES)
         hello = await self._node.introduced()
         lines = submission.batch_lines(body, hello.batch_max_count)
-        await hot.admit(caller, service.text, len(lines))
+        await hot.admit(caller, service.text, len(lines), sum(map(len, lines)))
         self._parts.guard.charge(caller, len(lines) - 1)
         binding = submission.binding_of(headers, caller, service.name)
         demanded = headers.get(b"titanic-durability")

@@ -1,8 +1,8 @@
 """A rate limit: a bucket of tokens, and what RateLimit header fields say of it.
 
 The fields are those of draft-ietf-httpapi-ratelimit-headers: a policy ``"key";q=BURST;w=SECONDS`` and its
-state ``"key";r=LEFT;t=SECONDS``. The bucket is per gateway process: N processes grant up to N times the
-burst, and a client on one connection meets the limit as it is written.
+state ``"key";r=LEFT;t=SECONDS``. The gateway processes of one port share their buckets (http/meter.py), so a
+key's rate is what its record says however many there are; gateways on other machines count for themselves.
 """
 
 from __future__ import annotations
@@ -24,6 +24,15 @@ class Bucket:
         self._tokens = float(self.burst)
         self._at_s = now_s
         self._policy = b'"key";q=%d;w=%d' % (self.burst, max(1, ceil(self.burst / per_s)))
+
+    @property
+    def state(self) -> tuple[float, float]:
+        """(tokens, the time they were counted at): all that changes."""
+        return self._tokens, self._at_s
+
+    def resume(self, tokens: float, at_s: float) -> None:
+        """Go on from another bucket's state; what is above this one's burst is lost."""
+        self._tokens, self._at_s = min(tokens, float(self.burst)), at_s
 
     def take(self, now_s: float, count: int = 1) -> float:
         """Take ``count`` tokens: 0.0 if they were there, else the seconds until they will be.

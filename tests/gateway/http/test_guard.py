@@ -55,7 +55,7 @@ def closed(served_closed: Closed) -> Closed:
     keyfile.update(served_closed.path, lambda _: [])
     served_closed.node.reset()
     served_closed.app.node.forget()
-    served_closed.app.node.quotas.update({}, -1_000_000)
+    served_closed.app.node.quotas.update({}, {}, -1_000_000)
     return served_closed
 
 
@@ -274,6 +274,22 @@ def test_quota_of_open_jobs(closed: Closed) -> None:
     check_problem(closed.client.post("/v1/services/echo/jobs", headers=key), 429, "quota-exceeded")
     closed.node.stats = tsp.Stats({}, {}, {}, {})
     assert closed.client.post("/v1/services/echo/jobs", headers=key).status_code == 202
+
+
+def test_quota_of_open_bytes(closed: Closed) -> None:
+    """The same of the bytes of requests: 429 while others must be closed first, 403 for what never fits."""
+    key = {**closed.key("small", "submit", bytes_max=1_000), **NDJSON}
+    owner = key["Authorization"].removeprefix("Bearer ").partition(".")[0]
+    path = "/v1/services/echo/jobs"
+    closed.node.stats = tsp.Stats({}, {}, {}, {owner: 1}, {owner: 640})
+    assert closed.client.post(path, headers=key, content=b"x" * 300).status_code == 202
+    document = check_problem(closed.client.post(path, headers=key, content=b"x" * 361), 429, "quota-exceeded")
+    assert document["detail"] == "The key has 640 of 1000 bytes open."
+    batch = closed.client.post(path + ":batch", headers=key, content=b"1" * 200 + b"\n" + b"2" * 200 + b"\n")
+    assert batch.headers["retry-after"]
+    check_problem(batch, 429, "quota-exceeded")
+    assert closed.client.post(path, headers=key, content=b"x" * 360).status_code == 202
+    check_problem(closed.client.post(path, headers=key, content=b"x" * 1_001), 403, "forbidden")
 
 
 # -- the file

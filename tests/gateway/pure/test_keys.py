@@ -93,11 +93,11 @@ def test_bucket() -> None:
 def test_quotas() -> None:
     """What was accepted here counts until the node has said how many there are."""
     quotas = Quotas()
-    quotas.accepted("a", 2)
-    assert quotas.open_count("a") == 2
-    quotas.update({"a": 7}, 5)
-    quotas.accepted("a")
-    assert (quotas.open_count("a"), quotas.open_count("b"), quotas.read_at_ms) == (8, 0, 5)
+    quotas.accepted("a", 2, 30)
+    assert quotas.open("a") == (2, 30)
+    quotas.update({"a": 7}, {"a": 700}, 5)
+    quotas.accepted("a", 1, 50)
+    assert (quotas.open("a"), quotas.open("b"), quotas.read_at_ms) == ((8, 750), (0, 0), 5)
 
 
 @pytest.mark.parametrize(
