@@ -60,7 +60,7 @@ bench: setup ## ratios against the limits of this machine
 torture: setup ## crash the store for MINUTES= (5) from SEED= (random), then kill -9 a node under load
 	$(BIN)/python -m tests.torture --seed $(or $(SEED),0) --minutes $(or $(MINUTES),5)
 
-fuzz: setup ## one parser under atheris: TARGET=broker|readers|worker|titanic|admission, SECONDS=60
+fuzz: setup ## one parser under atheris: TARGET=broker|readers|worker|titanic|admission|wire, SECONDS=60
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris==3.0.0
 	$(BIN)/python -m tests.fuzz.run $(TARGET) $(SECONDS)
 

@@ -72,10 +72,10 @@ def start(stack: ExitStack, names: Sequence[str]) -> list[Contender]:
 @contextmanager
 def load(contender: Contender, workers: int = WORKERS_COUNT) -> Iterator[Load]:
     """A client and workers of ``echo`` at this broker."""
-    peers = Load(contender.endpoint)
+    peers = Load(contender.endpoint, ECHO)
     try:
-        peers.work(ECHO, workers)
-        peers.until_served(ECHO)
+        peers.work(workers)
+        peers.until_served()
         yield peers
     finally:
         peers.close()
@@ -84,34 +84,33 @@ def load(contender: Contender, workers: int = WORKERS_COUNT) -> Iterator[Load]:
 def throughput(contender: Contender, seconds: float) -> LoadResult:
     """100 in flight, four workers."""
     with load(contender) as peers:
-        return peers.closed_loop(ECHO, IN_FLIGHT, seconds)
+        return peers.closed_loop(IN_FLIGHT, seconds)
 
 
 def latency(contender: Contender, per_second: float, seconds: float) -> LoadResult:
     """Open-loop arrivals at this rate, four workers."""
     with load(contender) as peers:
-        return peers.open_loop(ECHO, per_second, seconds)
+        return peers.open_loop(per_second, seconds)
 
 
 def cost(contender: Contender, seconds: float) -> Cost:
     """CPU per message with one service, beside 10,000 services and 1,000 workers, and spread over those."""
 
-    def per_message(peers: Load, service: bytes) -> float:
+    def per_message(peers: Load) -> float:
         before = cpu_seconds(contender.pid)
-        result = peers.closed_loop(service, IN_FLIGHT, seconds)
+        result = peers.closed_loop(IN_FLIGHT, seconds)
         used = cpu_seconds(contender.pid) - before
         return used / (result.per_second * seconds * 2) * 1e6
 
     with load(contender) as peers:
-        few = per_message(peers, ECHO)
+        few = per_message(peers)
         names = [b"service-%d" % number for number in range(MANY_SERVICES)]
         peers.stand_by(names[: MANY_WORKERS - WORKERS_COUNT])
-        for name in names[MANY_WORKERS - WORKERS_COUNT :]:
-            peers.ask(name, b"waits")
-        peers.until_served(ECHO)
-        many = per_message(peers, ECHO)
+        peers.wait_for(names[MANY_WORKERS - WORKERS_COUNT :])
+        peers.until_served()
+        many = per_message(peers)
     with load(contender, MANY_WORKERS) as peers:
-        spread = per_message(peers, ECHO)
+        spread = per_message(peers)
     return Cost(few, many, spread)
 
 
@@ -119,7 +118,7 @@ def idle(contender: Contender) -> float:
     """Share of a core with 1,000 workers that only beat, in per cent."""
     with load(contender, 1) as peers:
         peers.stand_by([b"service-%d" % number for number in range(MANY_WORKERS - 1)])
-        peers.until_served(ECHO)
+        peers.until_served()
         _rest(peers, 3.0)
         before = cpu_seconds(contender.pid)
         _rest(peers, IDLE_S)
@@ -129,7 +128,7 @@ def idle(contender: Contender) -> float:
 def _rest(peers: Load, seconds: float) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        peers.turn(200, lambda _: None)
+        peers.turn(0.2, lambda _: None)
 
 
 def spread(values: Sequence[float], digits: int = 0) -> str:

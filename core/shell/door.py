@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -22,7 +23,8 @@ from core.shell.clock import Clock
 from core.shell.curve import Authenticator, CurveError, load_server
 from core.shell.guard import Guard
 from core.shell.pump import SocketPump
-from core.shell.sockets import bind_router, trace_received
+from core.shell.router import Router
+from core.shell.sockets import bind_router, listen_tcp, trace_received
 
 REFRESH_S: Final = 1.0
 REBIND_S: Final = 0.01
@@ -37,8 +39,9 @@ class Door:
     """Opened once with :meth:`open`; then ``on_message`` is given each message and :meth:`send` takes any.
 
     ``on_gone`` is told the identity of a peer that a message could not reach, unless the message is an
-    answer that is kept for it; ``on_refused`` that of a peer whose message was not admitted. ``curve`` is
-    the folder with the broker's keys and its allow-list.
+    answer that is kept for it; ``on_lost`` that of a nameless peer whose connection has ended, where that
+    can be known (not over libzmq); ``on_refused`` that of a peer whose message was not admitted. ``curve``
+    is the folder with the broker's keys and its allow-list.
     """
 
     def __init__(
@@ -54,12 +57,14 @@ class Door:
         curve: Path | None = None,
         keep: KeepLimits | None = None,
         accounted_bytes: Callable[[], int] = int,
+        on_lost: OnGone | None = None,
         trace: Callable[[str], None] | None = None,
     ) -> None:
         self.keeping = Keeping(keep)
         self._clock = clock
         self._on_message = on_message
         self._on_gone = on_gone
+        self._on_lost = on_lost
         self._on_refused = on_refused
         self._after_batch = after_batch
         self._message_max = message_max_bytes
@@ -76,7 +81,7 @@ class Door:
             self._authenticator = Authenticator(self._context, curve)
         self._socket: zmq.Socket[bytes] | None = None
         self._endpoint = ""
-        self._pump: SocketPump | None = None
+        self._pump: SocketPump | Router | None = None
         self._guard: Guard | None = None
         self._refresh: asyncio.TimerHandle | None = None
 
@@ -86,16 +91,44 @@ class Door:
         return self._authenticator.admission if self._authenticator is not None else None
 
     def open(self, endpoint: str) -> str:
-        """Serve at ``endpoint``; returns the one that is bound. zmq.ZMQError if it is taken."""
+        """Serve at ``endpoint``; returns the one that is bound. OSError or zmq.ZMQError if it is taken.
+
+        TCP without CURVE is served by our own :class:`Router`, anything else by libzmq's.
+        """
         try:
-            socket, bound = bind_router(
-                self._context, endpoint, message_max_bytes=self._message_max, secret_key=self._secret
-            )
+            listening = listen_tcp(endpoint) if self._authenticator is None else None
+            if listening is not None:
+                listener, self._endpoint = listening
+                self._pump = self._plain(listener)
+            else:
+                self._pump = self._by_libzmq(endpoint)
         except BaseException:
             self.close()
             raise
-        self._pump = SocketPump(
-            socket,
+        self._pump.start()
+        self._watch()
+        if self._authenticator is not None:
+            self._start_refreshing()
+        return self._endpoint
+
+    def _plain(self, listener: socket.socket) -> Router:
+        return Router(
+            listener,
+            self._receive,
+            message_max_bytes=self._message_max,
+            frames_max=self._frames_max,
+            on_unreachable=self._unreachable,
+            on_lost=self._lost if self._on_lost is not None else None,
+            after_batch=self._after_batch,
+            trace=trace_received(self._trace),
+        )
+
+    def _by_libzmq(self, endpoint: str) -> SocketPump:
+        self._socket, self._endpoint = bind_router(
+            self._context, endpoint, message_max_bytes=self._message_max, secret_key=self._secret
+        )
+        return SocketPump(
+            self._socket,
             self._receive,
             on_unreachable=self._unreachable,
             after_batch=self._after_batch,
@@ -103,12 +136,6 @@ class Door:
             admit=self._admit if self._authenticator is not None else None,
             trace=trace_received(self._trace),
         )
-        self._pump.start()
-        self._socket, self._endpoint = socket, bound
-        self._watch()
-        if self._authenticator is not None:
-            self._start_refreshing()
-        return bound
 
     def close(self) -> None:
         """The socket is closed; answers already given are sent for up to a second."""
@@ -146,7 +173,7 @@ class Door:
             **self.keeping.counters,
             "sends_dropped": self._pump.dropped_count,
             "listener_shut": self._guard.shut_count,
-            "connections_ended": self._guard.ended_count,
+            "connections_ended": self._guard.ended_count + getattr(self._pump, "ended_count", 0),
         }
         if self._authenticator is not None:
             admission = self._authenticator.admission
@@ -176,6 +203,11 @@ class Door:
         now = self._clock.now()
         if not self.keeping.failed(frames, now):
             self._on_gone(frames[0], now)
+        self._after_batch()
+
+    def _lost(self, identity: bytes) -> None:
+        assert self._on_lost is not None, "nobody is told"
+        self._on_lost(identity, self._clock.now())
         self._after_batch()
 
     def _accounted_bytes(self) -> int:

@@ -237,7 +237,8 @@ def _listeners(port: int) -> Iterator[socket.socket]:
             continue
         with contextlib.suppress(OSError), _borrowed(int(path.name)) as found:
             if found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) and found.getsockname()[1] == port:
-                yield found.dup()
+                # Not found.dup(): that would make the open file, which is the owner's too, blocking.
+                yield socket.socket(fileno=os.dup(found.fileno()))
 
 
 def _traffic(port: int) -> dict[int, Traffic]:

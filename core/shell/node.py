@@ -62,6 +62,7 @@ class Node:
         self._options = options
         self._clock = Clock()
         self._now = self._clock.now()
+        self._in_turn = False
         self._alarm = Alarm(self._clock, self._tick)
         self._woken: dict[bytes, None] = {}
         self._door = door = Door(
@@ -75,6 +76,7 @@ class Node:
             curve=options.curve,
             keep=options.keep,
             accounted_bytes=self._accounted_bytes,
+            on_lost=self._lost,
             trace=trace,
         )
         self.send = door.send
@@ -153,7 +155,9 @@ class Node:
     # -- messages in
 
     def _receive(self, frames: list[bytes]) -> None:
-        self._now = self._clock.now()
+        if not self._in_turn:  # one reading of the clocks for all messages of a turn
+            self._in_turn = True
+            self._now = self._clock.now()
         try:
             self.broker.receive(frames, self._now)
         except JournalFailedError as error:
@@ -163,6 +167,13 @@ class Node:
         self._now = now
         try:
             self.broker.unreachable(identity, now)
+        except JournalFailedError as error:
+            self._fail(error)
+
+    def _lost(self, identity: bytes, now: Now) -> None:
+        self._now = now
+        try:
+            self.broker.lost(identity, now)
         except JournalFailedError as error:
             self._fail(error)
 
@@ -213,6 +224,7 @@ class Node:
 
     def _settle(self) -> None:
         """After a batch of events: hand out the work they made available, then set the timer."""
+        self._in_turn = False
         try:
             while self._woken:
                 service, _ = self._woken.popitem()

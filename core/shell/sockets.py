@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import re
+import socket as plain
 from collections.abc import Callable
 from typing import Final
 
@@ -17,6 +20,8 @@ SEND_HWM: Final = 10_000
 RECEIVE_HWM: Final = 256  # whole messages a peer may have waiting in libzmq; TCP holds it back after that
 BACKLOG_COUNT: Final = 100  # connections the kernel may have accepted for us
 LIBZMQ_MIN: Final = (4, 3, 5)
+
+_TCP: Final = re.compile(r"tcp://(\*|localhost|[0-9.]+|\[[0-9a-fA-F:.]+\]):(\*|[0-9]{1,5})")
 
 
 def bind_router(
@@ -56,6 +61,32 @@ def bind_router(
         socket.close()
         raise
     return socket, socket.getsockopt_string(zmq.LAST_ENDPOINT)
+
+
+def listen_tcp(endpoint: str) -> tuple[plain.socket, str] | None:
+    """A socket that listens at this address, and its real endpoint; None if that is no plain TCP address.
+
+    ``*`` is every IPv4 address, port ``*`` or ``0`` a free one. OSError when the address is taken or not
+    ours.
+    """
+    match = _TCP.fullmatch(endpoint)
+    if match is None:
+        return None
+    host, port = match[1].strip("[]"), match[2]
+    family = plain.AF_INET6 if ":" in host else plain.AF_INET
+    listener = plain.socket(family, plain.SOCK_STREAM)
+    try:
+        listener.setsockopt(plain.SOL_SOCKET, plain.SO_REUSEADDR, 1)
+        listener.bind(("" if host == "*" else host, 0 if port == "*" else int(port)))
+        listener.listen(BACKLOG_COUNT)
+    except OSError as error:
+        listener.close()
+        raise OSError(error.errno, error.strerror, endpoint) from error
+    except OverflowError as error:
+        listener.close()
+        raise OSError(errno.EINVAL, "a port is at most 65535", endpoint) from error
+    address, bound_port = listener.getsockname()[:2]
+    return listener, f"tcp://{f'[{address}]' if ':' in address else address}:{bound_port}"
 
 
 def trace_received(trace: Callable[[str], None] | None) -> Callable[[str, list[bytes]], None] | None:

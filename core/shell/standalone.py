@@ -65,6 +65,7 @@ class BrokerShell:
 
     def __init__(self, bind: str, trace: TraceLine | None, curve: FilePath | None = None) -> None:
         self._clock = Clock()
+        self._turn: Now | None = None  # one reading of the clocks for all messages of a turn
         self._alarm = Alarm(self._clock, self._tick)
         limits = BrokerLimits()
         self._door = door = Door(
@@ -72,11 +73,12 @@ class BrokerShell:
             self._receive,
             self._gone,
             self._refused,
-            self._rearm,
+            self._settle,
             message_max_bytes=limits.message_max_bytes,
             frames_max=limits.frames_max_count,
             curve=curve,
             accounted_bytes=self._accounted_bytes,
+            on_lost=self._lost,
             trace=trace,
         )
         self._broker = Broker(door, limits=limits, admission=door.admission)
@@ -88,10 +90,16 @@ class BrokerShell:
         self._door.close()
 
     def _receive(self, frames: list[bytes]) -> None:
-        self._broker.receive(frames, self._clock.now())
+        now = self._turn
+        if now is None:
+            now = self._turn = self._clock.now()
+        self._broker.receive(frames, now)
 
     def _gone(self, identity: bytes, now: Now) -> None:
         self._broker.unreachable(identity, now)
+
+    def _lost(self, identity: bytes, now: Now) -> None:
+        self._broker.lost(identity, now)
 
     def _refused(self, identity: bytes, now: Now) -> None:
         self._broker.refuse(identity, now)
@@ -100,6 +108,10 @@ class BrokerShell:
         now = self._clock.now()
         self._broker.on_tick(now)
         self._door.expire(now)
+        self._rearm()
+
+    def _settle(self) -> None:
+        self._turn = None
         self._rearm()
 
     def _rearm(self) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import socket
+
+import pytest
 
 from core.shell.guard import Guard, Traffic, culprits, raise_descriptor_limit, resident_bytes
 
@@ -47,6 +50,18 @@ def test_a_look_at_a_quiet_process_changes_nothing() -> None:
             assert _accepts(listener)
         guard.close()
     assert resident_bytes() > 1 << 20
+
+
+def test_a_listener_that_does_not_block_is_left_so() -> None:
+    """The guard's own descriptor is the same open file: making it blocking would stop the owner's thread."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        guard = Guard(listener.getsockname()[1], int)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+        assert not os.get_blocking(listener.fileno())
+        guard.close()
+        assert not os.get_blocking(listener.fileno())
 
 
 def _accepts(listener: socket.socket) -> bool:

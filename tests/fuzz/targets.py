@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from core.errors import PeerError
-from core.pure import allow, mdp, tsp, zap
+from core.pure import allow, mdp, tsp, zap, zmtp
 from core.pure import peer_worker as pw
 from tests.support.broker_rig import BrokerRig
 from tests.support.titanic_rig import Rig
@@ -124,10 +124,28 @@ def admission(data: bytes) -> None:
     assert reply[4] == b"400" or reply[6].decode() in allowed.peers
 
 
+def wire(data: bytes) -> None:
+    """Any bytes on a connection are messages or a fault, and what is held of them is bounded."""
+    one = zmtp.Wire(b"\0peer", message_max_bytes=1_000, frames_max=8)
+    greeting = b"\xff" + bytes(8) + b"\x7f\x03\x01NULL" + bytes(48)
+    ready = b"\x04\x1c\x05READY\x0bSocket-Type\0\0\0\x06DEALER"
+    stream = (b"", greeting, greeting + ready)[len(data) % 3] + data
+    step = data[0] % 50 + 1 if data else 1
+    for at in range(0, len(stream), step):
+        for message in one.receive(stream[at : at + step]):
+            assert message[0] == one.identity
+            assert len(message) > 1
+        if one.broken is not None:
+            return
+        assert sum(map(len, one.out)) < 200 + 30 * step
+        one.out.clear()
+
+
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "broker": broker,
     "readers": readers,
     "worker": worker,
     "titanic": titanic,
     "admission": admission,
+    "wire": wire,
 }

@@ -65,9 +65,11 @@ class RawPeer:
         self.socket.close()
 
     def shake(self, name: bytes = b"") -> None:
-        """Be a DEALER with this name."""
+        """Be a DEALER with this name; what the other side says to that is read, to its READY or its end."""
         self.socket.sendall(GREETING + ready(name))
-        self.socket.recv(4096)
+        said = b""
+        while b"ROUTER\x08Identity\0\0\0\0" not in said and (data := self.socket.recv(4096)):
+            said += data
 
     def send(self, *frames: bytes) -> None:
         """One message."""
