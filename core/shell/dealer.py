@@ -92,6 +92,7 @@ class NodeDealer:
         if not endpoints:
             raise ValueError("no endpoint to connect to")
         self.endpoints = tuple(endpoints)
+        self.patient = False
         self.late_count = 0
         self.invalid_count = 0
         self._keys = keys

@@ -28,7 +28,7 @@ AGAIN_S: Final = 0.02
 class PairDealer:
     """A NodeDealer for several nodes of which one is active. Same life: start, call, close.
 
-    ``failover_wait_s``: how long a call outlasts its own time while no node is active.
+    ``failover_wait_s``: how long a call waits while no node is active.
     """
 
     def __init__(
@@ -41,11 +41,13 @@ class PairDealer:
     ) -> None:
         if len(endpoints) < 2:
             raise ValueError("one endpoint is no pair")
+        self.patient = True
         self.epoch = 0
         self.failovers_count = 0
         self._wait_s = failover_wait_s
         self._dealers = [NodeDealer((endpoint,), keys=keys, trace=trace) for endpoint in endpoints]
         self._active = self._served = -1
+        self._said = ["was not asked yet"] * len(endpoints)
         self._found = asyncio.Event()
         self._greeters: list[asyncio.Task[None]] = []
 
@@ -68,21 +70,26 @@ class PairDealer:
             dealer.close()
 
     async def call(self, service: bytes, body: Sequence[bytes], timeout_s: float) -> list[bytes]:
-        """The body frames of the active node's answer. ServerUnreachableError when the time is over."""
+        """The body frames of the active node's answer, whichever that is by then.
+
+        ServerUnreachableError when there has been no active node for ``failover_wait_s``, counted from now or
+        from the moment that the one that was asked was lost; an active one has ``timeout_s`` to answer.
+        """
         loop = asyncio.get_running_loop()
-        end = loop.time() + timeout_s
-        patient_end = max(end, loop.time() + self._wait_s)
+        ends_s = loop.time() + self._wait_s
+        lost = False
         while True:
-            number = await self._node(patient_end)
-            left_s = max(end, loop.time() + min(timeout_s, patient_end - loop.time())) - loop.time()
+            number = await self._node(ends_s)
             try:
-                answer = await self._dealers[number].call(service, body, left_s)
+                answer = await self._dealers[number].call(service, body, timeout_s)
             except ServerUnreachableError:
-                if loop.time() >= patient_end - AGAIN_S:
+                if lost and loop.time() >= ends_s - AGAIN_S:
                     raise
             else:
                 if not answer or answer[0] != tsp.PASSIVE:
                     return answer
+            if not lost:
+                lost, ends_s = True, loop.time() + self._wait_s
             self._lose(number)
             await asyncio.sleep(AGAIN_S)
 
@@ -94,19 +101,19 @@ class PairDealer:
         return [(dealer.endpoint, answer) for dealer, answer in zip(self._dealers, answers, strict=True)]
 
     async def _node(self, end: float) -> int:
-        loop = asyncio.get_running_loop()
         while self._active < 0:
             try:
                 async with asyncio.timeout_at(end):
                     await self._found.wait()
             except TimeoutError:
-                names = ", ".join(dealer.endpoint for dealer in self._dealers)
+                said = "; ".join(
+                    f"{dealer.endpoint} {words}"
+                    for dealer, words in zip(self._dealers, self._said, strict=True)
+                )
                 raise ServerUnreachableError(
-                    f"none of {names} is active; see 'titanic pair status'"
+                    f"no node is active: {said}; see 'titanic pair status'"
                 ) from None
-            if loop.time() > end:
-                break
-        return max(0, self._active)
+        return self._active
 
     def _lose(self, number: int) -> None:
         if self._active == number:
@@ -131,8 +138,10 @@ class PairDealer:
                 answer = await dealer.call(tsp.HELLO, (encode_vote(self.epoch),), GREET_TIMEOUT_S)
                 hello = tsp.decode_hello(answer[1])
             except (ServerUnreachableError, msgspec.MsgspecError, IndexError):
-                pass  # a node that does not answer may still be the active one: the other will say so
+                # it may still be the active one: the other will say so
+                self._said[number] = "does not answer"
             else:
+                self._said[number] = f"is {hello.role} ({hello.state or 'ready'})"
                 if hello.role != "passive":
                     self._find(number, hello.epoch)
                 elif self._active == number:

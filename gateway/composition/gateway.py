@@ -31,6 +31,11 @@ class NodeLink:
         self._dealer: NodeDealer | PairDealer | None = None
 
     @property
+    def patient(self) -> bool:
+        """See NodeLink."""
+        return len(self._nodes) > 1
+
+    @property
     def failovers_count(self) -> int:
         """See NodeLink."""
         return self._dealer.failovers_count if self._dealer is not None else 0

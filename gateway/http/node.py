@@ -91,7 +91,12 @@ class Node:
         """The node may be another one now: ask again before the next submit."""
         self.hello = self._mint = None
 
-    async def greet(self, timeout_s: float) -> tsp.Hello:
+    @property
+    def _is_patient(self) -> bool:
+        """A link that waits for a failover and repeats by itself: what it gives up is given up here too."""
+        return self.link is not None and self.link.patient
+
+    async def greet(self, timeout_s: float | None) -> tsp.Hello:
         """Ask the node who it is; any number of callers share one question. Ids are then made its way."""
         if self._greeting is None:
             self._greeting = asyncio.create_task(self._greet())
@@ -119,9 +124,9 @@ class Node:
         pause_s = BACKOFF_FIRST_S
         while True:
             try:
-                return await self.greet(max(0.001, deadline - time.monotonic()))
+                return await self.greet(None if self._is_patient else max(0.001, deadline - time.monotonic()))
             except (ServerUnreachableError, TimeoutError) as error:
-                if time.monotonic() + pause_s >= deadline:
+                if self._is_patient or time.monotonic() + pause_s >= deadline:
                     raise ServerUnreachableError(str(error) or "no node answered") from error
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, BACKOFF_MAX_S)
@@ -203,6 +208,8 @@ class Node:
     async def _repeat(
         self, service: bytes, body: Sequence[bytes], error: ServerUnreachableError
     ) -> list[bytes]:
+        if self._is_patient:
+            raise error
         deadline = time.monotonic() + self._patience_s - self._timeout_s
         pause_s = BACKOFF_FIRST_S
         while (left_s := deadline - time.monotonic()) > pause_s:
@@ -230,7 +237,7 @@ class Node:
             try:
                 answer = await self._call(service, (head,), slice_s + self._timeout_s)
             except ServerUnreachableError:
-                if time.monotonic() + pause_s >= deadline:
+                if self._is_patient or time.monotonic() + pause_s >= deadline:
                     raise
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, BACKOFF_MAX_S)

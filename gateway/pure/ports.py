@@ -13,6 +13,11 @@ class NodeLink(Protocol):
     """
 
     @property
+    def patient(self) -> bool:
+        """Whether a call waits and is repeated by itself while no node serves."""
+        ...
+
+    @property
     def failovers_count(self) -> int:
         """Times that calls went on at another node."""
         ...

@@ -95,7 +95,7 @@ class FakeNode:
         self.events_from = 0  # events up to here are forgotten
         self.page_max = 1_000
         self.store = FakeStore(Mint(SECRET).make(CREATED_MS, 7))
-        self.failovers_count = 0
+        self.failovers_count, self.patient = 0, False
         self._ended: dict[bytes, asyncio.Event] = {}
         self._followers: set[asyncio.Event] = set()
 
