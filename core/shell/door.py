@@ -58,6 +58,7 @@ class Door:
         keep: KeepLimits | None = None,
         accounted_bytes: Callable[[], int] = int,
         on_lost: OnGone | None = None,
+        by_libzmq: bool = False,
         trace: Callable[[str], None] | None = None,
     ) -> None:
         self.keeping = Keeping(keep)
@@ -71,6 +72,7 @@ class Door:
         self._frames_max = frames_max
         self._trace = trace
         self._accounted = accounted_bytes
+        self._by_choice = by_libzmq
         self._waits_for = self.keeping.waits_for
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._curve = curve
@@ -93,10 +95,12 @@ class Door:
     def open(self, endpoint: str) -> str:
         """Serve at ``endpoint``; returns the one that is bound. OSError or zmq.ZMQError if it is taken.
 
-        TCP without CURVE is served by our own :class:`Router`, anything else by libzmq's.
+        TCP without CURVE is served by our own :class:`Router`, unless libzmq's was chosen; anything else by
+        libzmq's.
         """
         try:
-            listening = listen_tcp(endpoint) if self._authenticator is None else None
+            ours = self._authenticator is None and not self._by_choice
+            listening = listen_tcp(endpoint) if ours else None
             if listening is not None:
                 listener, self._endpoint = listening
                 self._pump = self._plain(listener)

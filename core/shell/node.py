@@ -41,6 +41,7 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
     limits: BrokerLimits = BrokerLimits()
     keep: KeepLimits = KeepLimits()
     curve: FilePath | None = None  # folder with the broker's keys and allow-list
+    by_libzmq: bool = False  # peers are served by libzmq also where our own ROUTER could
     spans: AttemptSpans | None = None
 
 
@@ -77,6 +78,7 @@ class Node:
             keep=options.keep,
             accounted_bytes=self._accounted_bytes,
             on_lost=self._lost,
+            by_libzmq=options.by_libzmq,
             trace=trace,
         )
         self.send = door.send

@@ -63,7 +63,9 @@ CALL_TIMEOUT_S: Final = 7 * 24 * 3_600.0
 class BrokerShell:
     """A plain Majordomo broker on one ROUTER socket; ``curve`` is the folder with its keys."""
 
-    def __init__(self, bind: str, trace: TraceLine | None, curve: FilePath | None = None) -> None:
+    def __init__(
+        self, bind: str, trace: TraceLine | None, curve: FilePath | None = None, *, by_libzmq: bool = False
+    ) -> None:
         self._clock = Clock()
         self._turn: Now | None = None  # one reading of the clocks for all messages of a turn
         self._alarm = Alarm(self._clock, self._tick)
@@ -79,6 +81,7 @@ class BrokerShell:
             curve=curve,
             accounted_bytes=self._accounted_bytes,
             on_lost=self._lost,
+            by_libzmq=by_libzmq,
             trace=trace,
         )
         self._broker = Broker(door, limits=limits, admission=door.admission)
@@ -141,10 +144,11 @@ async def run_broker(
     ready: Callable[[str], None] | None = None,
     *,
     curve: FilePath | None = None,
+    by_libzmq: bool = False,
 ) -> int:
     """Serve as a plain broker until SIGTERM or SIGINT. zmq.ZMQError if the address is taken; CurveError."""
     finished = _until_signal()
-    broker = BrokerShell(bind, trace, curve)
+    broker = BrokerShell(bind, trace, curve, by_libzmq=by_libzmq)
     try:
         if ready is not None:
             ready(broker.endpoint)

@@ -327,7 +327,8 @@ def broker(
     def ready(endpoint: str) -> None:
         facts({"broker": endpoint}, as_json, title="broker is ready; Ctrl-C stops it")
 
-    _run(run_broker(settings.broker, tracer(verbose), ready, curve=settings.curve_dir))
+    libzmq = settings.zmtp == "libzmq"
+    _run(run_broker(settings.broker, tracer(verbose), ready, curve=settings.curve_dir, by_libzmq=libzmq))
 
 
 def service(

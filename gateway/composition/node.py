@@ -73,6 +73,7 @@ async def run(
         spans=telemetry.node_spans(settings),
         limits=broker_limits(settings),
         curve=settings.curve_dir,
+        by_libzmq=settings.zmtp == "libzmq",
     )
     return await _closing(
         journal,

@@ -127,6 +127,7 @@ async def run_paired(
             spans=telemetry.node_spans(settings),
             limits=broker_limits(settings),
             curve=settings.curve_dir,
+            by_libzmq=settings.zmtp == "libzmq",
         ),
         options,
         again=files.again,

@@ -253,6 +253,7 @@ class Settings(BaseSettings):
     services: Annotated[dict[str, ServiceSettings], NoDecode, BeforeValidator(_table), _ShowTable] = {}
     insecure: bool = False
     curve_dir: Path | None = None
+    zmtp: Annotated[str, _one_of("own", "libzmq")] = "own"
     accept_loss: bool = False
     network_fs: bool = False
     keys: Path | None = None

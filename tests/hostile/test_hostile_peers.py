@@ -31,12 +31,18 @@ SEED: Final = random.SystemRandom().randrange(1 << 32)
 Node = tuple[Titanic, str]
 
 
+@pytest.fixture(scope="module", params=["own", "libzmq"])
+def zmtp(request: pytest.FixtureRequest) -> str:
+    """Who serves the peers: all of this holds for both."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+def node(tmp_path_factory: pytest.TempPathFactory, zmtp: str) -> Iterator[Node]:
     """One node for all of them: each test leaves it as good as it found it."""
     folder: Path = tmp_path_factory.mktemp("hostile")
     with processes(folder) as family:
-        yield family.node(folder / "data")
+        yield family.node(folder / "data", env={"TITANIC_ZMTP": zmtp})
 
 
 @pytest.fixture(autouse=True)
@@ -198,12 +204,12 @@ def _ask_and_never_read(node: Node, uuid: bytes, ended: int) -> bool:
 
 
 @pytest.fixture
-def narrow(tmp_path: Path) -> Iterator[Node]:
+def narrow(tmp_path: Path, zmtp: str) -> Iterator[Node]:
     """A node that may open 256 files."""
     with processes(tmp_path) as family:
         under = ("sh", "-c", 'ulimit -n 256; exec "$@"', "sh")
         arguments = ("--data", str(tmp_path / "data"), "--broker", "tcp://127.0.0.1:0", "--json")
-        process = family.start("node", *arguments, under=under)
+        process = family.start("node", *arguments, under=under, env={"TITANIC_ZMTP": zmtp})
         yield process, process.facts()["broker"]
 
 

@@ -120,9 +120,15 @@ class Processes:
         self._running.append(titanic)
         return titanic
 
-    def node(self, data: Path, *more: str, broker: str = "tcp://127.0.0.1:0") -> tuple[Titanic, str]:
+    def node(
+        self,
+        data: Path,
+        *more: str,
+        broker: str = "tcp://127.0.0.1:0",
+        env: Mapping[str, str] | None = None,
+    ) -> tuple[Titanic, str]:
         """A ready node and its endpoint."""
-        node = self.start("node", "--data", str(data), "--broker", broker, "--json", *more)
+        node = self.start("node", "--data", str(data), "--broker", broker, "--json", *more, env=env)
         return node, node.facts()["broker"]
 
     def gateway(self, nodes: str, *more: str, http: str = "127.0.0.1:0") -> tuple[Titanic, str]:
