@@ -42,6 +42,15 @@ class PinRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     offset: int
 
 
+class Forecast(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """How the store grows. ``usable_bytes``: what jobs can need before a submit finds no room, about."""
+
+    needed_bytes: int
+    usable_bytes: int
+    per_minute: float | None = None  # bytes more each minute; None: not known yet
+    full_in_ms: int | None = None  # None: it does not grow, or that is not known
+
+
 class StoreFacts(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """200 to ``titanic.store``. ``chunks`` is in the order of the file."""
 
@@ -49,6 +58,7 @@ class StoreFacts(msgspec.Struct, frozen=True, array_like=True, gc=False):
     chunks: tuple[ChunkRow, ...] = ()
     pins: tuple[PinRow, ...] = ()
     chunks_omitted: int = 0
+    forecast: Forecast | None = None  # None: of a file at rest
 
 
 class BackupHead(msgspec.Struct, frozen=True, array_like=True, gc=False):

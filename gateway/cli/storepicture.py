@@ -28,6 +28,8 @@ def show(document: Mapping[str, Any]) -> None:
     names = max(map(len, document["facts"]), default=0)
     for name, value in document["facts"].items():
         console.print(Text(f"{name.replace('_', ' '):{names}}  {_readable(name, value)}"))
+    if document["forecast"] is not None:
+        console.print(f"at this pace: {_forecast(document['forecast'])}")
     console.print()
     chunks = document["chunks"]
     per_line = max(1, (console.width - 8) // CELL_CHARS)
@@ -43,6 +45,21 @@ def show(document: Mapping[str, Any]) -> None:
         legend.append(f"{SIGNS[state]} {meaning}   ", style=STYLES[state])
     console.print(legend)
     _show_pins(console.print, document)
+
+
+def _forecast(found: Mapping[str, Any]) -> str:
+    """When the store will be full, in words."""
+    from gateway.pure.units import format_duration, format_size
+
+    growth = found["growth_bytes_per_minute"]
+    used = f"{format_size(found['needed_bytes'])} of {format_size(found['usable_bytes'])} are needed"
+    if growth is None:
+        return f"not known yet; {used}"
+    if found["full_at"] is None:
+        return f"{'it does not grow' if growth >= 0 else 'it shrinks'}; {used}"
+    in_words = format_duration(max(1, found["full_in_s"] // 60) * 60_000)
+    when = f"full in about {in_words}" if found["full_in_s"] else "full now"
+    return f"{when} ({found['full_at']}), {format_size(growth)} more each minute; {used}"
 
 
 def _cell(chunk: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -168,7 +169,7 @@ def stats(
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Show how full a store is, chunk by chunk, and what pins its tail."""
+    """Show how full a store is, chunk by chunk, when it will be full, and what pins its tail."""
     from gateway.cli import storecopy, storepicture
     from gateway.composition.storefile import resting_facts
     from gateway.pure.views import store_view
@@ -180,14 +181,18 @@ def stats(
             document: dict[str, Any] = storecopy.gateway_facts(source, token)
         elif "://" in source:
             keys = _keys(curve_dir)
-            document = store_view(asyncio.run(storecopy.node_facts(source, keys, PINS_COUNT)))
+            document = store_view(asyncio.run(storecopy.node_facts(source, keys, PINS_COUNT)), _now_ms())
         else:
             with RestingStore(Path(source)) as store:
-                document = store_view(resting_facts(store, PINS_COUNT))
+                document = store_view(resting_facts(store, PINS_COUNT), _now_ms())
     if as_json:
         facts(document, as_json=True)
     else:
         storepicture.show(document)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _keys(curve_dir: Path | None) -> ClientKeys | None:

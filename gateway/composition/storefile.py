@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import time
+import weakref
+from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Any, Final
 
 import msgspec
 
+from core.pure.forecast import SAMPLE_MS, Growth, full_in_ms
 from core.pure.jobs import (
     Job,
     Kind,
@@ -19,13 +23,17 @@ from core.pure.jobs import (
     decode_setting,
     decode_state,
 )
-from core.pure.store_heads import CHUNKS_MAX_COUNT, ChunkRow, PinRow, StoreFacts
+from core.pure.store_heads import CHUNKS_MAX_COUNT, ChunkRow, Forecast, PinRow, StoreFacts
 from titanic_store import Ring
 from titanic_store.pure.layout import Layout
 from titanic_store.pure.records import decode_origin
+from titanic_store.pure.space import AHEAD_CHUNKS, SPARE_CHUNKS
+from titanic_store.pure.superblock import BASE_BYTES
 from titanic_store.shell.image import Backups, LiveImage
 from titanic_store.shell.resting import Record, RestingStore
 
+KEPT_CHUNKS: Final = SPARE_CHUNKS + AHEAD_CHUNKS
+"""What the ring keeps free to go on, and ahead of need; a submit finds no room before it is used."""
 PIN_SEARCH_MAX_COUNT: Final = 20_000
 """Entries looked at for what pins the tail; they are the oldest ones, so it is nearly always among them."""
 
@@ -34,8 +42,24 @@ class RingStore:
     """A :class:`core.pure.store_heads.StorePort` on a ring."""
 
     def __init__(self, ring: Ring[Job]) -> None:
+        """Made on the loop of the node, which looks at the ring every five seconds while this is kept."""
         self._ring = ring
         self._backups: Backups[Job] = Backups(ring)
+        self._growth = Growth()
+        _look(weakref.ref(self))
+
+    def look(self) -> None:
+        """Remember what the ring needs now, for the forecast."""
+        self._growth.look(time.monotonic_ns() // 1_000_000, needed_bytes(self._ring.gauges))
+
+    def forecast(self) -> Forecast:
+        """How the ring grows, and when it will be full."""
+        ring, gauges = self._ring, self._ring.gauges
+        chunk_bytes = ring.layout().block.chunk_bytes
+        chunks = (gauges["file_max_bytes"] - BASE_BYTES) // chunk_bytes
+        usable_bytes = max(0, chunks - KEPT_CHUNKS) * chunk_bytes
+        needed, per_minute = needed_bytes(gauges), self._growth.per_minute()
+        return Forecast(needed, usable_bytes, per_minute, full_in_ms(needed, usable_bytes, per_minute))
 
     def begin_image(self) -> LiveImage:
         """See StorePort.begin_image."""
@@ -68,6 +92,7 @@ class RingStore:
             chunks=chunks[:CHUNKS_MAX_COUNT],
             pins=tuple(islice(self._pins(layout), pins_max)),
             chunks_omitted=max(0, len(chunks) - CHUNKS_MAX_COUNT),
+            forecast=self.forecast(),
         )
 
     def _pins(self, layout: Layout) -> list[PinRow]:
@@ -80,6 +105,19 @@ class RingStore:
                 if begin <= at < end:
                     found.append(PinRow(job.key, part, at))
         return found
+
+
+def needed_bytes(gauges: Mapping[str, int]) -> int:
+    """What open jobs need, their endings included; the rest is free or will be."""
+    return gauges["live_bytes"] + gauges["reserved_bytes"]
+
+
+def _look(ref: weakref.ref[RingStore]) -> None:
+    """Look now and again and again, until nobody keeps the store."""
+    store = ref()
+    if store is not None:
+        store.look()
+        asyncio.get_running_loop().call_later(SAMPLE_MS / 1000, _look, ref)
 
 
 def chunk_rows(layout: Layout) -> tuple[ChunkRow, ...]:

@@ -151,7 +151,8 @@ STORE: Final[Operation] = {
     "tags": ["operations"],
     "summary": "Look at the store",
     "description": (
-        "How full it is, what pins the oldest chunk of the ring, and its chunks as they lie in the file. "
+        "How full it is, when it will be full at the present pace, what pins the oldest chunk of the ring, "
+        "and its chunks as they lie in the file. "
         "`facts` "
         "has counts, bytes and words; docs/internals/data-file.md explains them."
     ),

@@ -16,7 +16,7 @@ from core.pure import store_heads, tsp
 from gateway.errors import ClientGoneError, ProblemError
 from gateway.http import operations_server as operations
 from gateway.http.guard import unbound
-from gateway.http.node import Node
+from gateway.http.node import Node, wall_ms
 from gateway.http.parts import Parts, admitted
 from gateway.pure import problems
 from gateway.pure.answers import RETRY_FULL, problem_of
@@ -53,7 +53,7 @@ class StoreRoutes:
         unbound(admitted(request, KeyScope.READ))
         no_options(request.scope["query_string"])
         facts = await self._node.ask(store_heads.STORE, store_heads.StoreHead(), store_heads.decode_facts)
-        document: dict[str, Any] = store_view(facts)
+        document: dict[str, Any] = store_view(facts, wall_ms())
         return Response(msgspec.json.encode(document), media_type="application/json", headers=_NO_STORE)
 
     async def backup(self, request: Request) -> Response:

@@ -161,6 +161,20 @@ SCHEMAS: Final[Json] = {
             "pins": {"type": "array", "items": {"$ref": "#/components/schemas/Pin"}},
             "chunks": {"type": "array", "items": {"$ref": "#/components/schemas/Chunk"}},
             "chunks_omitted": {**_COUNT, "description": "Chunks that are not shown."},
+            "forecast": {
+                "anyOf": [{"$ref": "#/components/schemas/Forecast"}, {"type": "null"}],
+                "description": "How it grows; null where nobody looks.",
+            },
+        },
+    ),
+    "Forecast": _object(
+        "A straight line through the last ten minutes. null: not known yet, or it does not grow.",
+        {
+            "needed_bytes": {**_COUNT, "description": "What open jobs need, their endings included."},
+            "usable_bytes": {**_COUNT, "description": "What they can need before a submit is answered 507."},
+            "growth_bytes_per_minute": _maybe("integer", "Below 0 when it shrinks."),
+            "full_in_s": _maybe("integer", "When it is full at this pace.", minimum=0),
+            "full_at": _maybe("string", "The same as a time.", format="date-time"),
         },
     ),
     "Pin": _object(
@@ -345,6 +359,13 @@ STORE_EXAMPLE: Final[Json] = {
     "pins": [{"job": EXAMPLE_ID, "part": "request", "offset": 12_288, "status": _PATH}],
     "chunks": [{"turn": 1, "state": "alive", "alive": 41}, {"turn": 2, "state": "head", "alive": 1}],
     "chunks_omitted": 0,
+    "forecast": {
+        "needed_bytes": 73_400_320,
+        "usable_bytes": 4_227_858_432,
+        "growth_bytes_per_minute": 1_048_576,
+        "full_in_s": 237_720,
+        "full_at": "2025-11-26T07:55:00.000Z",
+    },
 }
 READY_EXAMPLE: Final = {
     "status": "ready",

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import msgspec
 
 from core.pure.jobs import DELIVERED, GIVEN_UP, CallMeta
-from core.pure.store_heads import StoreFacts
+from core.pure.store_heads import Forecast, StoreFacts
 from core.pure.tsp import Event, JobPage, JobRow, JobStatus, ServiceRow
 
 JOBS_PATH: Final = "/v1/jobs/"
@@ -223,8 +223,11 @@ def encode_service(row: ServiceRow) -> bytes:
     return _encode(service_view(row))
 
 
-def store_view(found: StoreFacts) -> dict[str, object]:
-    """The store: its facts, the jobs that pin its tail, and its chunks as they lie in the file."""
+def store_view(found: StoreFacts, now_ms: int) -> dict[str, object]:
+    """The store: its facts, the jobs that pin its tail, its chunks as they lie in the file, and its growth.
+
+    ``now_ms`` is unix time. The forecast of a file at rest is null.
+    """
     pins = [
         {"job": pin.key.hex(), "part": pin.part, "offset": pin.offset, "status": JOBS_PATH + pin.key.hex()}
         for pin in found.pins
@@ -235,6 +238,18 @@ def store_view(found: StoreFacts) -> dict[str, object]:
         "pins": pins,
         "chunks": chunks,
         "chunks_omitted": found.chunks_omitted,
+        "forecast": _forecast_view(found.forecast, now_ms) if found.forecast is not None else None,
+    }
+
+
+def _forecast_view(found: Forecast, now_ms: int) -> dict[str, object]:
+    in_ms = found.full_in_ms
+    return {
+        "needed_bytes": found.needed_bytes,
+        "usable_bytes": found.usable_bytes,
+        "growth_bytes_per_minute": round(found.per_minute) if found.per_minute is not None else None,
+        "full_in_s": in_ms // 1000 if in_ms is not None else None,
+        "full_at": rfc3339(now_ms + in_ms) if in_ms is not None else None,
     }
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from core.pure.store_heads import (
 from core.shell import store_services
 from core.shell.store_services import ImageDue, StoreServices
 from gateway.composition.journal import open_journal
-from gateway.composition.storefile import RingStore
+from gateway.composition.storefile import RingStore, needed_bytes
 from titanic_store import Options, check
 
 SMALL = Options(chunk_bytes=1 << 16, floor_chunks=16, max_bytes=8192 + (16 << 16))
@@ -163,7 +164,7 @@ def test_images_are_few_and_end(tmp_path: Path) -> None:
 
 def test_an_image_nobody_asks_for_is_let_go_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The room it pins comes back by itself."""
-    monkeypatch.setattr(store_services, "IMAGE_IDLE_MS", 30)
+    monkeypatch.setattr(store_services, "IMAGE_IDLE_MS", 250)
 
     async def work(rig: Served) -> None:
         part, _ = await rig.part(BackupHead())
@@ -215,3 +216,28 @@ def test_facts_name_what_pins_the_tail(tmp_path: Path) -> None:
         assert "dead" in states
 
     served(tmp_path, work)
+
+
+def test_the_forecast_follows_what_jobs_need(tmp_path: Path) -> None:
+    """Looked at while jobs come, a small store will be full soon; while nothing comes, never."""
+
+    async def work() -> None:
+        served = Served(tmp_path)
+        store = RingStore(served.journal.ring)
+        assert store.forecast().per_minute is None, "not looked at for long enough"
+        growth, start_ms = store._growth, time.monotonic_ns() // 1_000_000
+        for second in range(0, 60, 5):
+            served.submit(2_000)
+            growth.look(start_ms + second * 1_000, needed_bytes(served.journal.ring.gauges))
+        found = store.forecast()
+        assert found.per_minute is not None
+        assert 12 * 2_000 < found.per_minute < 12 * 6_000
+        assert found.usable_bytes == 12 << 16
+        left = found.usable_bytes - found.needed_bytes
+        assert found.full_in_ms == pytest.approx(60_000 * left / found.per_minute, abs=2)
+        for second in range(60, 660, 5):
+            growth.look(start_ms + second * 1_000, found.needed_bytes)
+        assert store.forecast().full_in_ms is None
+        served.journal.close()
+
+    asyncio.run(work())

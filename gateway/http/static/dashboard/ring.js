@@ -3,7 +3,7 @@
 import { wordsOf } from "./api.js";
 import { arc } from "./charts.js";
 import { h, replace, setText, svg } from "./dom.js";
-import { bytes, count, plural } from "./format.js";
+import { bytes, count, exact, plural, relative } from "./format.js";
 import { shortId } from "./jobs.js";
 
 const PIECES_MAX = 240;
@@ -76,8 +76,19 @@ function drawRing({ chunks, facts }) {
   );
 }
 
-function factsOf(facts) {
+/** When it will be full, in words. */
+function forecastOf(forecast) {
+  if (!forecast) return "not known here";
+  const { full_at, full_in_s, growth_bytes_per_minute: growth } = forecast;
+  if (growth === null) return "not known yet";
+  if (full_at === null) return growth < 0 ? `shrinks, ${bytes(-growth)}/min` : "does not grow";
+  const when = full_in_s === 0 ? "full now" : `full ${relative(full_at)}`;
+  return h("time", { datetime: full_at, title: exact(full_at) }, `${when}, +${bytes(growth)}/min`);
+}
+
+function factsOf({ facts, forecast }) {
   return [
+    ["At this pace", forecastOf(forecast)],
     ["File", `${bytes(facts.file_bytes)}, ${plural(facts.chunks, "chunk")} of ${bytes(facts.chunk_bytes)}`],
     ["Free before it grows", bytes(facts.free_bytes)],
     ["Entries alive", count(facts.live)],
@@ -135,7 +146,7 @@ export function storePanel(ctx) {
     replace(picture, drawRing(store));
     replace(
       facts,
-      factsOf(store.facts).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))),
+      factsOf(store).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))),
     );
     const backup = store.facts.backup_pins_turn ? "A backup that is being read holds the ring. " : "";
     const omitted = store.chunks_omitted
