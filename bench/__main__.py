@@ -91,19 +91,22 @@ def main() -> None:
         store.main(sys.argv[2:], machine)
         return
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("parts", nargs="*", choices=[*http.PARTS, []], help="of HTTP; without any: all")
     parser.add_argument("--rounds", type=int, default=5, help="counted rounds after one warm-up")
     parser.add_argument("--seconds", type=float, default=3, help="of each run")
     parser.add_argument("--json", type=Path, help="write every run's figures here")
     options = parser.parse_args()
-    with ExitStack() as stack:
-        results = measure(http.contenders(stack, options.seconds), options.rounds)
     print(
         f"{datetime.now(UTC):%Y-%m-%d}, {machine()}; {options.rounds} rounds of {options.seconds:g} s; "
         "256-byte bodies\n"
     )
-    print(table(results))
+    rows: dict[str, list[dict[str, float]]] = {}
+    for part in options.parts or http.PARTS:
+        with ExitStack() as stack:
+            results = measure(http.PARTS[part](stack, options.seconds), options.rounds)
+        print(f"### {part}\n\n{table(results)}\n", flush=True)
+        rows |= {f"{part}: {name}": [vars_of(run) for run in runs] for name, runs in results.items()}
     if options.json:
-        rows = {name: [vars_of(run) for run in runs] for name, runs in results.items()}
         options.json.write_text(json.dumps({"machine": machine(), "results": rows}, indent=1))
 
 

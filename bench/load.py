@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -34,14 +34,18 @@ def need_wrk() -> str:
 
 
 def wrk(
-    url: str, connections: int, seconds: float, method: str = "POST", content_type: str = ""
+    url: str,
+    connections: int,
+    seconds: float,
+    method: str = "POST",
+    headers: Mapping[str, str] | None = None,
 ) -> LoadResult:
     """Saturate ``url`` with closed-loop connections; answers outside 2xx count as errors."""
     script = f'wrk.method="{method}"\n'
     if method == "POST":
         script += f'wrk.body=string.rep("x",{BODY_BYTES})\n'
-    if content_type:
-        script += f'wrk.headers["content-type"]="{content_type}"\n'
+    for name, value in (headers or {}).items():
+        script += f'wrk.headers["{name}"]="{value}"\n'
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
         file.write(script)
         file.flush()

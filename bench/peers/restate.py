@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bench.processes import answers, free_port, process
+from bench.stable import Stable
 
 SERVICE = """
 import restate
@@ -34,8 +35,27 @@ app = restate.app([bench])
 """
 
 
-def start(stack: ExitStack, folder: Path) -> str | None:
-    """The ingress URL of a running Restate with an ``echo`` handler, or None and a line why not."""
+HEADERS = {"content-type": "application/octet-stream"}
+
+
+class Restate(Stable):
+    """A running Restate with an ``echo`` handler; ``url`` is its ingress."""
+
+    def __init__(self, pids: list[int], url: str) -> None:
+        super().__init__(pids, self._serves)
+        self.url = url
+
+    def _serves(self) -> bool:
+        asked = urllib.request.Request(f"{self.url}/bench/echo", b"awake", HEADERS, method="POST")
+        try:
+            with urllib.request.urlopen(asked, timeout=10) as answer:
+                return bool(answer.read() == b"awake")
+        except OSError:
+            return False
+
+
+def start(stack: ExitStack, folder: Path) -> Restate | None:
+    """Restate, at rest; or None and a line why not."""
     binary = os.environ.get("TITANIC_BENCH_RESTATE") or shutil.which("restate-server")
     if binary is None:
         print("bench: no restate-server here; runs against it are left out", file=sys.stderr)
@@ -53,11 +73,18 @@ def start(stack: ExitStack, folder: Path) -> str | None:
     }
     log = folder / "restate.log"
     sdk = [python, "-m", "hypercorn", "-b", f"127.0.0.1:{handler}", "restate_service:app"]
-    stack.enter_context(process(sdk, lambda: True, log, env={"PYTHONPATH": str(folder)}))
-    stack.enter_context(process([binary], answers(f"http://127.0.0.1:{admin}/health"), log, env=ports))
+    ready = answers(f"http://127.0.0.1:{admin}/health")
+    started = [
+        stack.enter_context(process(sdk, lambda: True, log, env={"PYTHONPATH": str(folder)})),
+        stack.enter_context(process([binary], ready, log, env=ports)),
+    ]
     body = json.dumps({"uri": f"http://127.0.0.1:{handler}"}).encode()
     request = urllib.request.Request(
         f"http://127.0.0.1:{admin}/deployments", body, {"content-type": "application/json"}
     )
     with urllib.request.urlopen(request, timeout=30):
-        return f"http://127.0.0.1:{ingress}"
+        found = Restate([one.pid for one in started], f"http://127.0.0.1:{ingress}")
+    stack.callback(found.resume)
+    found.wake()
+    found.rest()
+    return found
