@@ -246,7 +246,9 @@ class Broker:
         worker = self._workers.get(message.identity)
         if worker is None or worker.address is None or worker.version != message.version:
             if worker is None and message.final:
-                self._dispatch.finish_late(message.identity, message.address, message.body, now)
+                self._dispatch.finish_late(
+                    message.identity, message.address, message.body, self._may_work, now
+                )
             self._unexpected(message.identity, message.version, worker, now)
         elif message.address != worker.address:
             self._invalid(message.identity, now)
@@ -287,6 +289,9 @@ class Broker:
         worker = self._workers.get(identity)
         if worker is not None:
             self._dispatch.end(worker, "the worker sent an invalid message", now, tell=True)
+
+    def _may_work(self, service: bytes) -> bool:
+        return self._admission is None or self._admission.may_work(service)
 
     def _nameable(self, name: bytes) -> bool:
         """Whether this can be a service: "printable string" (RFC 7), read as UTF-8, of a bounded size."""

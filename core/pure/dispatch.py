@@ -10,7 +10,7 @@ service it belongs to).
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from core.pure import mmi
@@ -176,11 +176,27 @@ class Dispatch:
         else:
             self.counters["partials_dropped"] += 1
 
-    def finish_late(self, identity: bytes, address: bytes, body: Sequence[bytes], now: Now) -> None:
-        """A reply of no registered worker: the backlog's, if this attempt was taken from this worker."""
-        if self._late.get(identity) != address:
+    def finish_late(
+        self,
+        identity: bytes,
+        address: bytes,
+        body: Sequence[bytes],
+        may_work: Callable[[bytes], bool],
+        now: Now,
+    ) -> None:
+        """A reply of no registered worker: the backlog's, if this attempt was taken from this worker.
+
+        Or if it is handed in for a job that waits, by somebody who may work for its service: workers outlive
+        nodes and connections, and then come under another identity.
+        """
+        if self._late.get(identity) == address:
+            del self._late[identity]
+        elif self._backlog is None:
             return
-        del self._late[identity]
+        else:
+            service = self._backlog.orphan(address)
+            if service is None or not may_work(service):
+                return
         self.counters["durable_late"] += 1
         assert self._backlog is not None, "durable work without a backlog"
         self._backlog.done(address, body, now)

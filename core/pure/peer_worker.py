@@ -16,6 +16,7 @@ import msgspec
 
 from core.errors import PeerError
 from core.pure import mdp
+from core.pure.worker_job import is_job_address
 
 HEARTBEAT_MS: Final = 2_500
 LIVENESS: Final = 3
@@ -74,8 +75,10 @@ class State(Enum):
     IDLE = auto()
     BUSY = auto()
     ORPHAN = auto()  # the handler runs, its session is over
+    HANDING = auto()  # a durable job's reply is sent to a node that may not know us; its answer is awaited
     BUSY_LAST = auto()  # draining: the job at hand, then the end
     ORPHAN_LAST = auto()
+    HANDING_LAST = auto()
     STOPPED = auto()
 
 
@@ -86,10 +89,12 @@ class Event(Enum):
     HEARTBEAT = auto()
     REQUEST = auto()
     DISCONNECT = auto()
+    STRANGER = auto()  # DISCONNECT behind a cut: whoever is there now does not know what we are at
     SILENCE = auto()
     LOST = auto()
     RETRY = auto()
     SUCCEEDED = auto()
+    OWED = auto()  # a durable job succeeded, but the session it came from is over or was cut
     FAILED = auto()
     DRAIN = auto()
 
@@ -97,6 +102,7 @@ class Event(Enum):
 class _Do(Enum):
     CONNECT = auto()  # fresh socket and READY
     READY = auto()  # READY on the same socket
+    HAND_IN = auto()  # fresh socket and the reply that is owed
     RUN = auto()
     REPLY = auto()
     GIVE_UP = auto()  # DISCONNECT with the reason of the failure (ours; other brokers ignore it)
@@ -116,6 +122,7 @@ TABLE: Final[dict[tuple[State, Event], _Row]] = {
     (_S.NEW, _E.OPEN): (_S.UNHEARD, (_D.CONNECT,)),
     (_S.NEW, _E.DRAIN): (_S.STOPPED, ()),
     (_S.WAITING, _E.RETRY): (_S.UNHEARD, (_D.CONNECT,)),
+    (_S.WAITING, _E.OWED): (_S.HANDING, (_D.HAND_IN,)),
     (_S.WAITING, _E.DRAIN): (_S.STOPPED, ()),
     (_S.UNHEARD, _E.HEARTBEAT): (_S.IDLE, ()),
     (_S.UNHEARD, _E.REQUEST): (_S.BUSY, (_D.RUN,)),
@@ -135,30 +142,53 @@ TABLE: Final[dict[tuple[State, Event], _Row]] = {
     (_S.BUSY, _E.SILENCE): (_S.BUSY, (_D.COMPLAIN,)),
     (_S.BUSY, _E.LOST): (_S.BUSY, ()),
     (_S.BUSY, _E.DISCONNECT): (_S.ORPHAN, (_D.CLOSE, _D.ABANDON)),
+    (_S.BUSY, _E.STRANGER): (_S.ORPHAN, (_D.CLOSE,)),
     (_S.BUSY, _E.REQUEST): (
         _S.ORPHAN,
         (_D.CLOSE, _D.ABANDON),
     ),  # against RFC 7: a worker has one request at a time
     (_S.BUSY, _E.SUCCEEDED): (_S.IDLE, (_D.REPLY,)),
+    (_S.BUSY, _E.OWED): (_S.HANDING, (_D.CLOSE, _D.HAND_IN)),
     (_S.BUSY, _E.FAILED): (_S.UNHEARD, (_D.GIVE_UP, _D.READY)),
     (_S.BUSY, _E.DRAIN): (_S.BUSY_LAST, ()),
     (_S.ORPHAN, _E.SUCCEEDED): (_S.UNHEARD, (_D.CONNECT,)),
+    (_S.ORPHAN, _E.OWED): (_S.HANDING, (_D.HAND_IN,)),
     (_S.ORPHAN, _E.FAILED): (_S.UNHEARD, (_D.CONNECT,)),
     (_S.ORPHAN, _E.DRAIN): (_S.ORPHAN_LAST, ()),
+    # A broker answers the REPLY of a worker it does not know by DISCONNECT (RFC 7): then it has seen it.
+    (_S.HANDING, _E.DISCONNECT): (_S.UNHEARD, (_D.CLOSE, _D.CONNECT)),
+    (_S.HANDING, _E.HEARTBEAT): (_S.IDLE, ()),  # it knows us by our name
+    (_S.HANDING, _E.REQUEST): (_S.BUSY, (_D.RUN,)),
+    (_S.HANDING, _E.SILENCE): (_S.WAITING, (_D.CLOSE, _D.BACK_OFF, _D.COMPLAIN)),
+    (_S.HANDING, _E.LOST): (_S.WAITING, (_D.CLOSE, _D.BACK_OFF, _D.COMPLAIN)),
+    (_S.HANDING, _E.DRAIN): (_S.HANDING_LAST, ()),
+    (_S.HANDING_LAST, _E.DISCONNECT): (_S.STOPPED, (_D.CLOSE,)),
+    (_S.HANDING_LAST, _E.HEARTBEAT): (_S.STOPPED, (_D.LEAVE, _D.CLOSE_LAST)),
+    (_S.HANDING_LAST, _E.REQUEST): (_S.STOPPED, (_D.LEAVE, _D.CLOSE_LAST)),
+    (_S.HANDING_LAST, _E.SILENCE): (_S.STOPPED, (_D.CLOSE,)),
+    (_S.HANDING_LAST, _E.LOST): (_S.HANDING_LAST, (_D.CLOSE, _D.HAND_IN)),
+    (_S.HANDING_LAST, _E.DRAIN): (_S.HANDING_LAST, ()),
     (_S.BUSY_LAST, _E.HEARTBEAT): (_S.BUSY_LAST, ()),
     (_S.BUSY_LAST, _E.SILENCE): (_S.BUSY_LAST, (_D.COMPLAIN,)),
     (_S.BUSY_LAST, _E.LOST): (_S.BUSY_LAST, ()),
     (_S.BUSY_LAST, _E.DISCONNECT): (_S.ORPHAN_LAST, (_D.CLOSE, _D.ABANDON)),
+    (_S.BUSY_LAST, _E.STRANGER): (_S.ORPHAN_LAST, (_D.CLOSE,)),
     (_S.BUSY_LAST, _E.REQUEST): (_S.ORPHAN_LAST, (_D.CLOSE, _D.ABANDON)),
     (_S.BUSY_LAST, _E.SUCCEEDED): (_S.STOPPED, (_D.REPLY, _D.LEAVE, _D.CLOSE_LAST)),
+    (_S.BUSY_LAST, _E.OWED): (_S.HANDING_LAST, (_D.CLOSE, _D.HAND_IN)),
     (_S.BUSY_LAST, _E.FAILED): (_S.STOPPED, (_D.GIVE_UP, _D.CLOSE_LAST)),
     (_S.BUSY_LAST, _E.DRAIN): (_S.BUSY_LAST, ()),
     (_S.ORPHAN_LAST, _E.SUCCEEDED): (_S.STOPPED, ()),
+    (_S.ORPHAN_LAST, _E.OWED): (_S.HANDING_LAST, (_D.HAND_IN,)),
     (_S.ORPHAN_LAST, _E.FAILED): (_S.STOPPED, ()),
     (_S.ORPHAN_LAST, _E.DRAIN): (_S.ORPHAN_LAST, ()),
     (_S.STOPPED, _E.DRAIN): (_S.STOPPED, ()),
 }
-CONNECTED: Final = frozenset({State.UNHEARD, State.IDLE, State.BUSY, State.BUSY_LAST})
+CONNECTED: Final = frozenset(
+    {State.UNHEARD, State.IDLE, State.BUSY, State.BUSY_LAST, State.HANDING, State.HANDING_LAST}
+)
+_BUSY: Final = frozenset({State.BUSY, State.BUSY_LAST})
+_ORPHANED: Final = frozenset({State.ORPHAN, State.ORPHAN_LAST})
 _WORKING: Final = frozenset({State.BUSY, State.BUSY_LAST, State.ORPHAN, State.ORPHAN_LAST})
 
 
@@ -187,6 +217,8 @@ class WorkerPeer:
         self._silence_ms = heartbeat_ms * liveness
         self._spread = spread
         self._address = b""
+        self._cut = False  # the connection was lost, or silent for long, since the REQUEST came
+        self._owed: Sequence[bytes] | None = None  # the reply to ``_address``, until it was seen
         self._beat_at_ms = 0
         self._silent_at_ms = 0
         self._retry_at_ms = 0
@@ -229,13 +261,16 @@ class WorkerPeer:
         actions: list[Action] = [Heard()] if self._complained else []
         self._complained = False
         if isinstance(message, mdp.WorkerRequest):
-            if self.state in (State.UNHEARD, State.IDLE):
-                self._address = message.address
+            if self.state in (State.UNHEARD, State.IDLE, State.HANDING):
+                self._address, self._cut, self._owed = message.address, False, None
             return actions + self._step(Event.REQUEST, now_ms, body=message.body)
         if isinstance(message, mdp.Disconnect):
             if self.state is State.UNHEARD:
                 self._failure_count = 1  # it refuses us: not again at once
-            return actions + self._step(Event.DISCONNECT, now_ms)
+            stranger = self._cut and self.state in _BUSY
+            self._owed = None
+            return actions + self._step(Event.STRANGER if stranger else Event.DISCONNECT, now_ms)
+        self._cut, self._owed = False, None
         return actions + self._step(Event.HEARTBEAT, now_ms)
 
     def lost(self, now_ms: int) -> list[Action]:
@@ -243,13 +278,25 @@ class WorkerPeer:
 
         Optional: who does not see connections end relies on heartbeats.
         """
+        self._cut = True
         return self._step(Event.LOST, now_ms) if self.state in CONNECTED else []
 
-    def finished(self, body: Sequence[bytes] | None, now_ms: int, *, reason: str = "") -> list[Action]:
-        """The handler is done: ``body`` is the reply, None a failed attempt and ``reason`` why."""
+    def finished(
+        self, body: Sequence[bytes] | None, now_ms: int, *, reason: str = "", owed: bool = True
+    ) -> list[Action]:
+        """The handler is done: ``body`` is the reply, None a failed attempt and ``reason`` why.
+
+        The reply to a durable job whose session is over, or was cut, is handed in before anything else: the
+        node takes it if the job still waits (ours; a node that restarted does not know who has what). Not
+        ``owed`` is what a later attempt brings as well.
+        """
         assert self.working, "finished() without a Run"
         if body is None:
             return self._step(Event.FAILED, now_ms, reason=reason)
+        if owed and (self._cut or self.state in _ORPHANED) and is_job_address(self._address):
+            self._owed = body
+            self._silent_at_ms = now_ms + self._silence_ms
+            return self._step(Event.OWED, now_ms)
         return self._step(Event.SUCCEEDED, now_ms, body=body)
 
     def progress(self, body: Sequence[bytes], now_ms: int) -> list[Action]:
@@ -261,11 +308,17 @@ class WorkerPeer:
     def on_tick(self, now_ms: int) -> list[Action]:
         """Heartbeats, silence and the end of a back-off."""
         if self.state is State.WAITING:
-            return self._step(Event.RETRY, now_ms) if now_ms >= self._retry_at_ms else []
+            if now_ms < self._retry_at_ms:
+                return []
+            if self._owed is None:
+                return self._step(Event.RETRY, now_ms)
+            self._silent_at_ms = now_ms + self._silence_ms
+            return self._step(Event.OWED, now_ms)
         if self.state not in CONNECTED:
             return []
         if now_ms >= self._silent_at_ms:
             self._silent_at_ms = now_ms + self._silence_ms
+            self._cut = True
             actions = self._step(Event.SILENCE, now_ms)
             if self.state not in CONNECTED:
                 return actions
@@ -296,12 +349,15 @@ class WorkerPeer:
         self, do: _Do, now_ms: int, body: Sequence[bytes], reason: str, actions: list[Action]
     ) -> None:
         version = self._version
-        if do is _Do.CONNECT:
+        if do in (_Do.CONNECT, _Do.HAND_IN):
             actions.append(Connect(self._socket_count))
             self._socket_count += 1
         if do in (_Do.CONNECT, _Do.READY):
             self._silent_at_ms = now_ms + self._silence_ms
             actions.append(self._send(mdp.worker_ready(self._service, version=version), now_ms))
+        elif do is _Do.HAND_IN:
+            assert self._owed is not None, "nothing is owed"
+            actions.append(self._send(mdp.worker_reply(self._address, self._owed, version=version), now_ms))
         elif do is _Do.RUN:
             actions.append(Run(self._address, body))
         elif do is _Do.REPLY:

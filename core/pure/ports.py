@@ -278,6 +278,10 @@ class Backlog(Protocol):
         """How many jobs of ``service`` could be taken now."""
         ...
 
+    def orphan(self, address: bytes) -> bytes | None:
+        """The service of the job, if this is an attempt at one that waits for its next."""
+        ...
+
 
 class Internal(Protocol):
     """An internal service of the broker (RFC 7): every name that begins with ``titanic.``."""

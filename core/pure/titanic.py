@@ -21,7 +21,7 @@ from core.pure.ids import Mint, parse_id
 from core.pure.intake import Intake
 from core.pure.jobs import ENDED, Job, Now, ReplyMeta, RequestMeta, State
 from core.pure.keys import Keys
-from core.pure.lifecycle import Lifecycle, LifeLimits
+from core.pure.lifecycle import WAITING, Lifecycle, LifeLimits
 from core.pure.notes import Notes
 from core.pure.ports import ADDRESS_BYTES, Advance, Answer, AnswerReply, AnswerStatus, Path, Port
 from core.pure.timers import earliest
@@ -145,6 +145,12 @@ class Titanic:
         attempt = parse_address(address)
         if attempt is not None:
             self.life.done(*attempt, frames, now)
+
+    def orphan(self, address: bytes) -> bytes | None:
+        """The service of the job, if ``address`` is an attempt at one that waits for its next."""
+        attempt = parse_address(address)
+        job = self._index.get(attempt[0]) if attempt is not None else None
+        return job.service if job is not None and job.state in WAITING else None
 
     def lost(self, address: bytes, reason: str, now: Now, *, stated: bool = False) -> None:
         """The worker that was given ``address`` is gone, or (``stated``) gave up."""

@@ -66,6 +66,11 @@ class WorkerJob(msgspec.Struct, frozen=True):
         return self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
 
 
+def is_job_address(address: bytes) -> bool:
+    """Whether a client-address frame is that of a durable job."""
+    return len(address) in _ADDRESS_SIZES and address.startswith(JOB_MARK)
+
+
 def job_of(
     service: str,
     address: bytes,
@@ -73,7 +78,7 @@ def job_of(
     report: Callable[[bytes], None] | None = None,
 ) -> WorkerJob:
     """The job behind a REQUEST; any address that is not a node's own is a plain request."""
-    if len(address) not in _ADDRESS_SIZES or not address.startswith(JOB_MARK):
+    if not is_job_address(address):
         return WorkerJob(service, frames, address, report=report)
     attempt = int.from_bytes(address[17:JOB_ADDRESS_BYTES], "big")
     trace = unpack(address[JOB_ADDRESS_BYTES:])

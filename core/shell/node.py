@@ -215,6 +215,10 @@ class Node:
         queue = self.shell.titanic.life.queues.get(service)
         return queue.queued_count if queue is not None else 0
 
+    def orphan(self, address: bytes) -> bytes | None:
+        """See Backlog.orphan."""
+        return self.shell.titanic.orphan(address)
+
     # -- messages out
 
     def _reply(self, path: Path, service: bytes, frames: Sequence[bytes]) -> None:

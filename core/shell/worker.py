@@ -388,18 +388,18 @@ class _Slot:
                 remember(self._worker.memory, self._key, frames)
         self._worker.running.pop(self._key, None)
         twins, self.twins = self.twins, []
-        self.finish(frames, reason)
+        self.finish(frames, reason, owed=not twins)
         for twin in twins:
-            twin.finish(frames, reason)
+            twin.finish(frames, reason, owed=twin is twins[-1])
 
-    def finish(self, frames: Sequence[bytes] | None, reason: str) -> None:
-        """The job at hand has this reply, or failed (None) for this reason."""
+    def finish(self, frames: Sequence[bytes] | None, reason: str, *, owed: bool = True) -> None:
+        """The job at hand has this reply, or failed (None) for this reason; see WorkerPeer.finished."""
         self._job, self._key = None, b""
         if frames is None:
             self._worker.failed_count += 1
         else:
             self._worker.done_count += 1
-        self._perform(self._peer.finished(frames, _now_ms(), reason=reason))
+        self._perform(self._peer.finished(frames, _now_ms(), reason=reason, owed=owed))
 
     def _report(self, error: BaseException, reason: str) -> None:
         job = self._job

@@ -295,6 +295,12 @@ class PairNode(Node):
         """See Backlog.waiting."""
         return super().waiting(service) if self._shell is not None else 0
 
+    def orphan(self, address: bytes) -> bytes | None:
+        """See Backlog.orphan."""
+        if self._shell is None or self.twin.state not in WORKING:
+            return None
+        return super().orphan(address)
+
     # -- what clients and operators ask of a pair
 
     def _hello(self, path: Path, body: Sequence[bytes], now: Now) -> None:

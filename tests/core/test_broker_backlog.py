@@ -192,6 +192,32 @@ def test_a_late_reply_of_anybody_else_is_not_believed(rig: BrokerRig) -> None:
     assert rig.backlog.results == []
 
 
+def test_a_reply_is_handed_in_for_a_job_that_waits(rig: BrokerRig) -> None:
+    """Whoever had it before node or connection went may bring it; DISCONNECT says that it was read."""
+    rig.backlog.orphans[b"job-1"] = b"echo"
+    assert rig.reply(b"new-name", b"job-1") == [disconnect(b"new-name")]
+    assert rig.backlog.results == [(b"job-1", [b"done"])]
+    assert rig.count("durable_late") == 1
+
+
+def test_a_reply_is_handed_in_by_those_who_may_work_for_the_service() -> None:
+    """With an allow-list a peer that could not have been given the job cannot bring its reply."""
+    rig = BrokerRig(durable=True)
+    rig.backlog.orphans[b"job-1"] = b"echo"
+    asked: list[bytes] = []
+
+    def may_work(service: bytes) -> bool:
+        asked.append(service)
+        return len(asked) > 1
+
+    rig.broker._may_work = may_work  # type: ignore[method-assign]
+    rig.reply(b"thief", b"job-1")
+    assert rig.backlog.results == []
+    rig.reply(b"honest", b"job-1")
+    assert rig.backlog.results == [(b"job-1", [b"done"])]
+    assert asked == [b"echo", b"echo"]
+
+
 def test_partials_of_durable_work_go_to_the_backlog(rig: BrokerRig) -> None:
     """They neither end the attempt nor reach a client; they are counted."""
     rig.backlog.put(b"echo", b"job-1", b"body")

@@ -81,7 +81,7 @@ def test_any_order_of_events_keeps_the_contract() -> None:
             elif step == 2:
                 actions = peer.lost(now_ms)
             elif step < 6:
-                frames = rng.choice((BEAT, REQUEST, BYE, [b"junk"])) if is_open else BEAT
+                frames = rng.choice((BEAT, REQUEST, JOB, BYE, [b"junk"])) if is_open else BEAT
                 actions = peer.receive(frames, now_ms)
             else:
                 actions = peer.on_tick(now_ms)
@@ -227,3 +227,108 @@ def test_version_two_speaks_rfc_18() -> None:
     assert peer.finished([b"ho"], 2) == [pw.Send([b"MDPW02", b"\x04", b"client", b"", b"ho"])]
     assert peer.receive(REQUEST, 3) == []
     assert peer.invalid_count == 1
+
+
+ADDRESS = b"J" + bytes(8) + b"\x80" + bytes(7) + b"\0\0\0\x01"
+JOB = [b"", b"MDPW01", b"\x02", ADDRESS, b"", b"hi"]
+OWED = [b"", b"MDPW01", b"\x03", ADDRESS, b"", b"ho"]
+
+
+def at_a_job() -> pw.WorkerPeer:
+    peer = opened()
+    assert peer.receive(JOB, 10) == [pw.Run(ADDRESS, [b"hi"])]
+    return peer
+
+
+def test_a_node_that_restarted_does_not_stop_the_work() -> None:
+    """Behind a cut DISCONNECT says "who are you", not "give up": work goes on, its reply comes first."""
+    peer = at_a_job()
+    assert peer.lost(20) == []
+    assert peer.receive(BYE, 900) == [pw.Close(deliver=False)]
+    assert peer.working
+    assert peer.finished([b"ho"], 1_000) == [pw.Connect(1), pw.Send(OWED)]
+    assert peer.receive(BYE, 1_010) == [pw.Close(deliver=False), pw.Connect(2), pw.Send(READY)]
+
+
+def test_a_job_that_is_done_while_the_node_is_away_is_handed_in_when_it_is_back() -> None:
+    """On a fresh socket, again and again until a broker says something; then the worker registers."""
+    peer = at_a_job()
+    peer.lost(20)
+    assert peer.finished([b"ho"], 1_000) == [pw.Close(deliver=False), pw.Connect(1), pw.Send(OWED)]
+    assert pw.Close(deliver=False) in peer.on_tick(8_500)
+    assert peer.state is pw.State.WAITING
+    at_ms = peer.next_deadline()
+    assert at_ms is not None
+    assert peer.on_tick(at_ms) == [pw.Connect(2), pw.Send(OWED)]
+    assert peer.receive(BYE, at_ms + 5) == [
+        pw.Heard(),
+        pw.Close(deliver=False),
+        pw.Connect(3),
+        pw.Send(READY),
+    ]
+
+
+@pytest.mark.parametrize("heard", [BEAT, JOB])
+def test_a_broker_that_knows_us_by_our_name_needs_no_ready(heard: list[bytes]) -> None:
+    """A named worker whose connection was cut is still registered: its reply was an ordinary one."""
+    peer = at_a_job()
+    peer.lost(20)
+    peer.finished([b"ho"], 1_000)
+    actions = peer.receive(heard, 1_010)
+    assert actions == ([pw.Run(ADDRESS, [b"hi"])] if heard is JOB else [])
+    assert peer.state is (pw.State.BUSY if heard is JOB else pw.State.IDLE)
+
+
+def test_an_attempt_that_was_given_up_is_handed_in_if_its_work_ends_well() -> None:
+    """DISCONNECT without a cut means give up; work that cannot be stopped is not thrown away."""
+    peer = at_a_job()
+    assert peer.receive(BYE, 900) == [pw.Close(deliver=False), pw.Abandon()]
+    assert peer.finished([b"ho"], 1_000) == [pw.Connect(1), pw.Send(OWED)]
+
+
+def test_only_replies_to_durable_jobs_are_handed_in() -> None:
+    """Nobody waits for the reply to a plain request whose client's broker is gone."""
+    peer = busy()
+    peer.lost(20)
+    peer.receive(BYE, 900)
+    assert peer.finished([b"ho"], 1_000) == [pw.Connect(1), pw.Send(READY)]
+
+
+def test_a_heartbeat_after_the_cut_says_that_we_are_known() -> None:
+    """Then DISCONNECT is about the attempt again."""
+    peer = at_a_job()
+    peer.lost(20)
+    peer.receive(BEAT, 500)
+    assert pw.Abandon() in peer.receive(BYE, 900)
+
+
+@pytest.mark.parametrize("answer", [BYE, BEAT, JOB])
+def test_a_draining_worker_hands_in_what_it_owes_before_it_leaves(answer: list[bytes]) -> None:
+    """It goes once a broker has answered, or has been silent for too long."""
+    peer = at_a_job()
+    peer.lost(20)
+    peer.drain(30)
+    assert peer.finished([b"ho"], 1_000) == [pw.Close(deliver=False), pw.Connect(1), pw.Send(OWED)]
+    assert not peer.stopped
+    assert peer.lost(1_500) == [pw.Close(deliver=False), pw.Connect(2), pw.Send(OWED)]
+    actions = peer.receive(answer, 2_000)
+    assert (
+        actions == [pw.Close(deliver=False)]
+        if answer is BYE
+        else actions
+        == [
+            pw.Send(LEAVING),
+            pw.Close(deliver=True),
+        ]
+    )
+    assert peer.stopped
+
+
+def test_a_draining_worker_does_not_wait_for_ever() -> None:
+    """Nobody answers for liveness × interval: it leaves with what it owes."""
+    silent = at_a_job()
+    silent.lost(20)
+    silent.drain(30)
+    silent.finished([b"ho"], 1_000)
+    silent.on_tick(20_000)
+    assert silent.stopped

@@ -19,6 +19,7 @@ class MemoryBacklog:
         self.taken: dict[bytes, bytes] = {}  # address -> worker
         self.results: list[tuple[bytes, list[bytes]]] = []
         self.losses: list[tuple[bytes, str, bool]] = []
+        self.orphans: dict[bytes, bytes] = {}  # address -> service, of what waits again
         self.partials: list[tuple[bytes, list[bytes]]] = []
 
     def put(self, service: bytes, address: bytes, *frames: bytes) -> None:
@@ -51,6 +52,10 @@ class MemoryBacklog:
     def waiting(self, service: bytes) -> int:
         """See Backlog.waiting."""
         return len(self.queues.get(service, ()))
+
+    def orphan(self, address: bytes) -> bytes | None:
+        """See Backlog.orphan."""
+        return self.orphans.get(address)
 
 
 class EchoInternal:
