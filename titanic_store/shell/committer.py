@@ -204,15 +204,18 @@ class Committer:
             return {entry.key for batch in batches for entry in batch.drops}
 
     def _run(self) -> None:
+        wake = self._wake
         while self.failure is None and self._guarded_turn() and not (self._stopping and not self.batch.steps):
-            deadlines = [
-                at for at in (self._lazy_deadline, self._sync_deadline, self._idle_deadline) if at is not None
-            ]
-            if not deadlines:
-                self._wake.acquire()
+            # the owner was just called and wants the interpreter: between two turns as little as can be
+            if wake.acquire(blocking=False) or wake.acquire(timeout=self._patience()):
                 self._signalled = False
-            elif self._wake.acquire(timeout=max(0.0, min(deadlines) - monotonic())):
-                self._signalled = False
+
+    def _patience(self) -> float:
+        """Seconds until something is due though nobody wakes the thread; -1: for ever."""
+        deadlines = [
+            at for at in (self._lazy_deadline, self._sync_deadline, self._idle_deadline) if at is not None
+        ]
+        return max(0.0, min(deadlines) - monotonic()) if deadlines else -1
 
     def _guarded_turn(self) -> bool:
         """One turn; False, and everybody told, if it was the last because it failed."""

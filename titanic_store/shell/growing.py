@@ -12,14 +12,21 @@ from collections.abc import Callable
 from typing import Final
 
 from titanic_store.errors import StoreFailedError
-from titanic_store.pure.options import KIB, MIB
+from titanic_store.pure.options import MIB
 from titanic_store.pure.seams import Storage
 
-SLICE_BYTES: Final = 256 * KIB
-"""Zeros written and synced at a time; a commit waits behind one slice at the most."""
+SLICE_BYTES: Final = MIB
+"""Zeros written and synced at a time; a commit waits behind one slice at the most.
 
-PAUSE_SECONDS: Final = 0.003
-"""Between slices, unless somebody waits: room for the commits."""
+Few large slices rather than many small ones: each costs the commits beside it about the same, because what
+they wait for is the file system's journal.
+"""
+
+PAUSE_SECONDS: Final = 0.04
+"""Between slices while there is time."""
+
+BRISK_PAUSE_SECONDS: Final = 0.008
+"""Between slices when the chunk will be wanted soon; while somebody waits for it there is none."""
 
 _NO_SPACE: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
@@ -48,6 +55,7 @@ class Grower:
         self._stopping = threading.Event()
         self._hurry = threading.Event()
         self.tried = threading.Event()
+        self.brisk = False  # the chunk will be wanted soon
         self.done_bytes = self.allocated_bytes = 0
         self.refused_count = 0
 
@@ -106,8 +114,8 @@ class Grower:
                 if self._stopping.is_set():
                     return
                 self._storage.write_zeros(offset, min(step, size - offset))
-                if self._threaded and not self._hurry.is_set():
-                    self._hurry.wait(PAUSE_SECONDS)
+                if self._threaded and offset + step < size:
+                    self._hurry.wait(BRISK_PAUSE_SECONDS if self.brisk else PAUSE_SECONDS)
             self.done_bytes = size
         except OSError as error:
             if error.errno not in _NO_SPACE:

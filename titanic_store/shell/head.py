@@ -100,6 +100,11 @@ class Head(Room):
         return min(AHEAD_CHUNKS, self.space.chunk_count // 4)
 
     @property
+    def short(self) -> bool:
+        """Somebody was refused, or would be at the end of the chunk: win space back at full speed."""
+        return len(self.space.free) <= self.spare_chunks or self.space.tail_turn <= self.pressed_turn
+
+    @property
     def dense(self) -> bool:
         """More than half of what is used is alive: relocation would cost more than it brings."""
         return 2 * self.space.live_bytes > len(self.space.order) * self.max_claim
@@ -170,6 +175,7 @@ class Head(Room):
 
         And have room on the disk before it is promised.
         """
+        self._committer.grower.brisk = len(self.space.free) <= self.spare_chunks
         if self.crowded and (self.dense or (len(self.space.free) <= self.spare_chunks and self._half_full())):
             self._request_growth(zeros=True)
         elif self.spare_bytes(opens=True) < self.max_claim:

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 from titanic_store.errors import DamagedStoreError, RingFullError
 from titanic_store.pure.kinds import EFFECT_OF, Effect, Kind
-from titanic_store.pure.records import LOST, MOVED, ROW, Origin, decode_origin, encode_origin
+from titanic_store.pure.records import HEADER_BYTES, LOST, MOVED, ROW, Origin, decode_origin, encode_origin
 from titanic_store.pure.seams import E, Entry, Owner
 from titanic_store.shell.head import Head
 from titanic_store.shell.reading import RecordReader
@@ -19,7 +19,7 @@ ROWS_MAX_COUNT: Final = 8192
 """Rows of a digest looked at in one step; most are of records long dead."""
 
 RECORDS_PER_STEP: Final = 32
-"""Records moved in one step at the least."""
+"""Records moved in one step at the least, when nobody appends, or space is short."""
 
 SHARE: Final = 4
 """Records and bytes moved for each that was appended meanwhile: enough while a fifth of the store is dead."""
@@ -92,9 +92,18 @@ class Relocator:
         return head.crowded and not (head.dense if space.chunk_count < head.max_chunks else head.solid)
 
     def step(self, appended_count: int) -> int:
-        """Move some records, in proportion to what was appended since the last step; how many."""
+        """Move some records, in proportion to what was appended since the last step; how many.
+
+        While space is not short they ride with the appends in small numbers: so many bytes for each appended
+        that the oldest chunk is free before half another is full. An append waits for about as much again.
+        """
         grown = max(0, self._now() - self._position)
-        moved = self.move(RECORDS_PER_STEP + SHARE * appended_count, max(STEP_MIN_BYTES, SHARE * grown))
+        if appended_count and not self._head.short:
+            alive = self._space.alive_bytes[self._space.order[0]] / self._head.max_claim
+            share = min(SHARE, 2 * alive / (1 - alive)) if alive < 1 else SHARE
+            moved = self.move(max(1, SHARE * appended_count), int(share * grown))
+        else:
+            moved = self.move(RECORDS_PER_STEP + SHARE * appended_count, max(STEP_MIN_BYTES, SHARE * grown))
         self._position = self._now()
         return moved
 
@@ -188,5 +197,5 @@ class Relocator:
         except RingFullError:
             return False
         self.moved_count += 1
-        self.moved_bytes += len(body) + 2 * len(meta)
+        self.moved_bytes += HEADER_BYTES + ROW.size + len(body) + 2 * len(meta)
         return True
