@@ -44,6 +44,7 @@ class Recovery(Generic[E]):
         self._progress = progress
         self._rebuild = Rebuild(owner)
         self._warnings: list[str] = []
+        self.signs: Signs | None = None  # the row of the table that decided
 
     def run(self) -> Recovered[E]:
         """Steps 1 to 6. Raises NotAStoreError, UnknownVersionError, DamagedStoreError."""
@@ -131,8 +132,9 @@ class Recovery(Generic[E]):
             found = self._reader.scan(image, offset, turn, chain)
             if seal is not None and believed:
                 self._warnings.append(f"the digest of turn {turn} at {seal.digest_offset} is damaged")
-        self._sealed = Sealed.NO
+        self._sealed, self._records_end = Sealed.NO, found.end
         if seal is not None and believed:
+            self._records_end = max(found.end, seal.records_end)
             self._sealed = Sealed.HERE if found.chain.sequence == seal.last_seq else Sealed.BEYOND
         return found
 
@@ -162,24 +164,26 @@ class Recovery(Generic[E]):
         for behind in leftover:
             if behind.header.incarnation >= since:
                 known[behind.header.durable_seq] = f"the chunk of turn {behind.header.turn}"
-        torn_to, later_count = end, 0
+        torn_bytes, later_count = self._records_end - found.end, 0
         for place, start in [(chunk, found.end), *((behind, CHUNK_HEADER_BYTES) for behind in leftover)]:
             offset = space.offset_of(place.slot)
             image = self._storage.read_at(offset, self._block.chunk_bytes)
+            torn_to = offset + start
             for header in self._reader.later(image, offset, start, last_seq):
                 if header.incarnation >= since:
                     later_count += 1
                     known[header.durable_seq] = f"the record at {header.offset}"
-                    if place is chunk:
-                        torn_to = max(torn_to, header.offset + header.size)
+                    torn_to = max(torn_to, header.offset + header.size)
+            behind_bytes = torn_to - offset - start
+            torn_bytes = max(torn_bytes, behind_bytes) if place is chunk else torn_bytes + behind_bytes
         durable_seq = max(known)
-        signs: Signs = (
+        self.signs = (
             Place.INNER if leftover else Place.LAST,
             self._sealed,
             Evidence.BEYOND if durable_seq > last_seq else Evidence.REACHED,
             Later.YES if later_count else Later.NO,
         )
-        verdict = ENDS[signs]
+        verdict = ENDS[self.signs]
         if verdict is Verdict.DAMAGE:
             if durable_seq > last_seq:
                 reason = f"{known[durable_seq]} says that everything up to {durable_seq} was durable"
@@ -187,8 +191,8 @@ class Recovery(Generic[E]):
                 reason = f"turn {chunk.header.turn} is sealed, but the chunk behind it is missing"
             raise DamagedStoreError(end, f"record {last_seq + 1} is missing ({found.why}), but {reason}")
         if verdict is Verdict.CUT:
-            log.warning("cut a torn tail of %d bytes at offset %d", torn_to - end, end)
-        return torn_to - end
+            log.warning("cut a torn tail of %d bytes at offset %d", torn_bytes, end)
+        return torn_bytes
 
     def _lay_out(
         self,
