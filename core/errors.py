@@ -33,11 +33,11 @@ class JournalFailedError(CoreError):
 
 
 class DamagedRecordError(CoreError):
-    """A stored record failed its checksum; it is reported and never returned."""
+    """A stored record failed its checksum; it is mended from the peer, or reported, and never returned."""
 
-    def __init__(self, where: str) -> None:
+    def __init__(self, where: str, at: int = 0) -> None:
         super().__init__(f"damaged record: {where}")
-        self.where = where
+        self.where, self.at = where, at
 
 
 class ServerUnreachableError(CoreError):

@@ -120,7 +120,7 @@ class Healing:
             outcome = Outcome.KEY_TAKEN
         frames = split_frames(b"".join(record.body), meta.frame_sizes)
         try:
-            self._titanic.life.accept(record.key, meta, frames, (), now, detail="merge")
+            self._titanic.life.accept(record.key, meta, frames, (), now)
         except JournalFullError:
             self._say(Outcome.REFUSED, record)
             raise

@@ -135,12 +135,11 @@ class Lifecycle:
     # -- acceptance
 
     def accept(
-        self, key: bytes, meta: RequestMeta, frames: Sequence[bytes], answers: tuple[Effect, ...], now: Now,
-        *, detail: str = "",
-    ) -> Job:  # fmt: skip
+        self, key: bytes, meta: RequestMeta, frames: Sequence[bytes], answers: tuple[Effect, ...], now: Now
+    ) -> Job:
         """Write the request, and its idempotency key; ``answers`` leave, and the job may run, once durable.
 
-        The event has ``detail``. JournalFullError: a request whose key then found no room is closed again.
+        JournalFullError: a request that was written before its key found no room is closed again.
         """
         queue = self.shelf.queue(meta.service)
         job = Job(
@@ -161,7 +160,7 @@ class Lifecycle:
         queue.roster.add(key)
         self.roster.add(key)
         self.counters["jobs_accepted"] += 1
-        self._events.add(number, Step.ACCEPTED, job, now.wall_ms, detail)
+        self._events.add(number, Step.ACCEPTED, job, now.wall_ms)
         job.owner = self.owners.opened(meta.owner, meta.body_bytes) if meta.owner else NOBODY
         if meta.expires_ms:
             self.notes.expiries[key] = meta.expires_ms

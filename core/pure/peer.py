@@ -170,8 +170,26 @@ class Goodbye(Message, frozen=True):
     session: int
 
 
+class Fetch(Message, frozen=True):
+    """These records are damaged here: send them as you have them."""
+
+    session: int
+    number: int
+    sequences: tuple[int, ...]
+
+
+class Fetched(Message, frozen=True):
+    """The records asked for that are whole here."""
+
+    session: int
+    to_session: int
+    number: int
+    rows: tuple[Row, ...]
+
+
 TYPES: Final[tuple[type[Message], ...]] = (
-    Beat, Follow, Start, Want, Ship, Ack, Offer, Confirm, Merge, Merged, Goodbye,
+    Beat, Follow, Start, Want, Ship, Ack, Offer, Confirm, Merge, Merged, Goodbye, Fetch,
+    Fetched,
 )  # fmt: skip
 _TAGS: Final = {kind: bytes((tag,)) for tag, kind in enumerate(TYPES)}
 _DECODERS: Final = tuple(msgspec.msgpack.Decoder(kind) for kind in TYPES)
@@ -206,14 +224,14 @@ def decode(frames: Sequence[bytes]) -> Message:
         message: Message = _DECODERS[frames[0][0]].decode(memoryview(frames[0])[1:])
     except msgspec.MsgspecError as error:
         raise PeerError(f"message of a pair: {error}") from error
-    rows = message.rows if isinstance(message, Ship | Merge) else ()
+    rows = message.rows if isinstance(message, Ship | Merge | Fetched) else ()
     if len(rows) > RECORDS_MAX_COUNT or sum(row.parts for row in rows) != len(frames) - 1:
         raise PeerError("the bodies of a message of a pair do not add up")
     return message
 
 
 def records_of(rows: Sequence[Row], frames: Sequence[bytes]) -> list[Record]:
-    """The records of a Ship or Merge, each checked against its crc. Raises PeerError."""
+    """The records of a Ship, Merge or Fetched, each checked against its crc. Raises PeerError."""
     records, at = [], 1
     for row in rows:
         body = tuple(frames[at : at + row.parts])

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Protocol
 
-from core.errors import CoreError, PeerError
+from core.errors import CoreError, DamagedRecordError, PeerError
 from core.pure.peer import (
     RECORDS_MAX_COUNT,
     Ack,
@@ -233,6 +233,8 @@ class Sender:
             self.lost_count += 1
             self.streaming = False
             self.on_follow(Follow(self.follower, self.follow, (), 0, full=True), now_ms)
+        except DamagedRecordError:
+            self._source = None  # once it is mended the next pump goes on from here
 
     def _ship(self) -> None:
         replica = self._replica

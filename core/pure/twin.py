@@ -47,6 +47,7 @@ class Twin(TwinCore):
         )
         self.receiver.merge_first = self._merge_first
         self._current_frames: Sequence[bytes] = ()
+        self._heard = False
         self._taken_in: tuple[tuple[int, int, int], bool] | None = None  # the part of a merge, and if durable
         self._handlers: dict[type[Message], Callable[..., None]] = {
             peer.Beat: self._on_beat,
@@ -59,6 +60,8 @@ class Twin(TwinCore):
             peer.Merge: self._on_merge,
             peer.Merged: self._on_merged,
             peer.Goodbye: self._on_goodbye,
+            peer.Fetch: self._on_fetch,
+            peer.Fetched: self._on_fetched,
         }
 
     def on_tick(self, now_ms: int) -> None:
@@ -69,6 +72,7 @@ class Twin(TwinCore):
             self.sender.on_tick(now_ms)
             self._try_admit(now_ms)
         self.receiver.on_tick(now_ms)
+        self._tend_wounds(now_ms)
         if self._merger is not None:
             self._merger.on_tick(now_ms)
         self._release(now_ms)
@@ -357,6 +361,31 @@ class Twin(TwinCore):
         follow, seq = self._offer
         if follow == self.receiver.follow and self._replica().durable_seq >= seq:
             self._fire(Event.OFFERED, now_ms)
+
+    def _tend_wounds(self, now_ms: int) -> None:
+        """What reads and the scrub found damaged is asked for, if somebody is there."""
+        reachable = self._hears(now_ms)
+        if reachable and not self._heard:
+            self.mending.hope()
+        self._heard = reachable
+        for sequence in self._host.wounds(hopeful=reachable):
+            if reachable:
+                self.mending.want(sequence, now_ms)
+        self.mending.on_tick(now_ms)
+
+    def _hears(self, now_ms: int) -> bool:
+        return self.watch.met() and now_ms < self.watch.heard_ms + self._times.failover_ms
+
+    def mend(self, sequence: int, done: Callable[[bool], None], now_ms: int) -> bool:
+        """A reader needs this damaged record; ``done`` later. False: report the damage, nobody can help."""
+        return self._hears(now_ms) and self.mending.want(sequence, now_ms, done)
+
+    def _on_fetch(self, message: peer.Fetch, now_ms: int) -> None:
+        del now_ms
+        self.mending.on_fetch(message)
+
+    def _on_fetched(self, message: peer.Fetched, now_ms: int) -> None:
+        self.mending.on_fetched(message, self._current_frames, now_ms)
 
     def _merge_first(self, start: peer.Start) -> bool:
         """Whether records must reach the active before this node forgets them (P7)."""

@@ -9,6 +9,7 @@ from typing import Final, Protocol
 import msgspec
 
 from core.pure import pair, peer
+from core.pure.mending import Mended, Mending
 from core.pure.merging import Merger
 from core.pure.pair import ACKNOWLEDGES, ACTIVE, Action, Event, State
 from core.pure.peer import Beat, Record
@@ -43,8 +44,12 @@ class TwinOptions(msgspec.Struct, frozen=True, kw_only=True):
     nodes: str = ""
 
 
-class TwinHost(Host, Protocol):
+class TwinHost(Host, Mended, Protocol):
     """What a twin asks of the shell around it."""
+
+    def wounds(self, *, hopeful: bool) -> list[int]:
+        """Sequences of the damaged records that are known; ``hopeful``: the peer may have them whole."""
+        ...
 
     def send(self, frames: list[bytes]) -> None:
         """To the peer; it may get lost."""
@@ -100,6 +105,7 @@ class TwinCore:
         self.why = "waits for its peer"
         self.watch = Watch(times, session, now_ms)
         self.receiver = Receiver(replica, session, host, host.send)
+        self.mending = Mending(host, session, host.send)
         self.sender: Sender | None = None
         self.peer: Beat | None = None
         self.held: deque[tuple[int, object]] = deque()

@@ -9,13 +9,16 @@ import logging
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Protocol, TypeVar, cast
 
 from core.errors import DamagedRecordError
 from core.pure import tsp
+from core.pure.answering import error as answer_error
 from core.pure.ids import RANDOM_BITS, Mint
 from core.pure.jobs import Job, Now, RequestMeta, decode_key, decode_reply, decode_request, split_frames
 from core.pure.keys import MEMORY_BYTES
+from core.pure.mdp import NOT_STARTED
 from core.pure.notes import Notes
 from core.pure.ports import (
     Advance,
@@ -96,6 +99,8 @@ class TitanicShell:
         self._spans = spans
         self.journal = journal
         self.damaged_count = 0
+        self.mend: Callable[[int, Callable[[bool], None]], bool] = lambda at, done: False
+        """Asks for a damaged record elsewhere; True: the callable is told later whether it is whole again."""
         self._id_secret = id_secret
         self._version = version
         self._limits = limits
@@ -245,8 +250,11 @@ class TitanicShell:
             try:
                 raw_meta, body = self.journal.read_request(job)
             except DamagedRecordError as error:
-                self._report_damage(job, error)
-                self.titanic.life.damaged(job, error.where, now)
+                if self.mend(error.at, lambda good: None):
+                    self.titanic.life.lost(job.key, job.attempt, NOT_STARTED, now)  # again a moment later
+                else:
+                    self._report_damage(job, error)
+                    self.titanic.life.damaged(job, error.where, now)
                 continue
             meta = decode_request(raw_meta)
             self.titanic.life.started(job, meta, now)
@@ -274,7 +282,9 @@ class TitanicShell:
         try:
             raw_meta, body = self.journal.read_reply(effect.job)
         except DamagedRecordError as error:
-            self._answer_damaged(effect.path, effect.service, effect.job, error)
+            self._mend_first(
+                effect.path, effect.service, effect.job, error, partial(self._answer_reply, effect)
+            )
             return
         meta = decode_reply(raw_meta)
         frames = split_frames(body, meta.frame_sizes)
@@ -293,7 +303,7 @@ class TitanicShell:
                 raw_reply, reply_bytes = self.journal.read_reply_meta(job)
                 reply = decode_reply(raw_reply)
         except DamagedRecordError as error:
-            self._answer_damaged(effect.path, effect.service, job, error)
+            self._mend_first(effect.path, effect.service, job, error, partial(self._answer_status, effect))
             return
         status = self.titanic.describe(job, decode_request(raw_request), request_bytes, reply, reply_bytes)
         self._reply(effect.path, effect.service, (effect.code, tsp.encode_head(status)))
@@ -315,7 +325,7 @@ class TitanicShell:
         try:
             raw_meta, body = self.journal.read_request(effect.job)
         except DamagedRecordError as error:
-            self._answer_damaged(effect.path, tsp.SUBMIT, effect.job, error)
+            self._mend_first(effect.path, tsp.SUBMIT, effect.job, error, partial(self._answer_replay, effect))
             return
         self._answer(self.titanic.intake.judge_replay(effect, decode_request(raw_meta), body))
 
@@ -323,7 +333,9 @@ class TitanicShell:
         try:
             raw_meta, _ = self.journal.read_request(effect.entry)
         except DamagedRecordError as error:
-            self._answer_damaged(effect.path, tsp.SUBMIT, effect.entry, error)
+            self._mend_first(
+                effect.path, tsp.SUBMIT, effect.entry, error, partial(self._answer_bound, effect)
+            )
             return
         self._answer(self.titanic.intake.judge_bound(effect, decode_key(raw_meta)))
 
@@ -344,6 +356,22 @@ class TitanicShell:
 
     def _answer_service(self, effect: AnswerService) -> None:
         self.titanic.desk.answer_service(effect, self._clock.now())
+
+    def _mend_first(
+        self, path: Path, service: bytes, job: Job, error: DamagedRecordError, again: Callable[[], None]
+    ) -> None:
+        """Answer once the record is mended; at once, and with the damage, if nobody can help (D3)."""
+
+        def told(good: bool) -> None:
+            if self.journal.index.get(job.key) is not job:  # what is at its place now is another's
+                self._reply(path, service, answer_error(tsp.GONE, "the job is closed"))
+            elif good:
+                again()
+            else:
+                self._answer_damaged(path, service, job, error)
+
+        if not self.mend(error.at, told):
+            self._answer_damaged(path, service, job, error)
 
     def _answer_damaged(self, path: Path, service: bytes, job: Job, error: DamagedRecordError) -> None:
         self._report_damage(job, error)

@@ -142,13 +142,13 @@ class RingJournal:
         try:
             return self.ring.read_meta(at)
         except DamagedStoreError as error:
-            raise DamagedRecordError(str(error)) from error
+            raise DamagedRecordError(str(error), error.offset) from error
 
     def _read(self, at: int) -> tuple[bytes, bytes]:
         try:
             return self.ring.read(at)
         except DamagedStoreError as error:
-            raise DamagedRecordError(str(error)) from error
+            raise DamagedRecordError(str(error), error.offset) from error
 
     def abandon(self) -> None:
         """Let go of the file as it is; nothing more is acknowledged."""

@@ -112,6 +112,7 @@ class PairHost:
         number = self.journal.mark()
         if self.shell is None:
             self.shell = self._make_shell(self.journal)
+            self.shell.mend = self.mend_for_reader
             self._happened(number, in_short(*self._step))
         self.shell.titanic.intake.epoch = self.twin.epoch
         self._set_durability()
@@ -171,6 +172,36 @@ class PairHost:
     def adopt(self, id_secret: bytes) -> None:
         """See Host.adopt."""
         self.journal.adopt(id_secret)
+
+    def record_at(self, sequence: int) -> Record | None:
+        """See Mended.record_at."""
+        return self.journal.record_at(sequence)
+
+    def wounds(self, *, hopeful: bool) -> list[int]:
+        """See TwinHost.wounds."""
+        return self.journal.wounds(hopeful=hopeful)
+
+    def mend(self, record: Record, done: Callable[[], None]) -> bool:
+        """See Mended.mend."""
+        if not self.journal.is_wounded(record.sequence):
+            return False  # the log was cut meanwhile
+        if not self.journal.mend(record, done):
+            self.tell("not-mended", f"record {record.sequence} of the peer is not what is damaged here")
+            return False
+        self.tell("mended", f"record {record.sequence} was damaged here, and is mended from the peer")
+        return True
+
+    def mend_for_reader(self, at: int, done: Callable[[bool], None]) -> bool:
+        """Somebody reads the damaged record at ``at``: True if the peer is asked for it, ``done`` later."""
+        shell, sequence = self.shell, self.journal.wound_at(at)
+        if not sequence:
+            return False
+
+        def told(good: bool) -> None:
+            if self.shell is shell:
+                done(good)
+
+        return self.twin.mend(sequence, told, self._clock().mono_ms)
 
     def merge(self, records: Sequence[Record], common: int, *, done: Callable[[], None]) -> None:
         """See TwinHost.merge."""
@@ -232,4 +263,7 @@ class PairHost:
         stored, self.journal.stored = self.journal.stored, []
         for token in stored:
             self.twin.stored(token, now_ms)
+        mended, self.journal.mended = self.journal.mended, []
+        for done in mended:
+            done()
         self.twin.on_durable(now_ms)

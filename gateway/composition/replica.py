@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Final, cast
 
-from core.errors import JournalFailedError
+from core.errors import DamagedRecordError, JournalFailedError
 from core.pure.jobs import Job, Kind
 from core.pure.notes import Notes
 from core.pure.peer import Record
@@ -16,6 +16,7 @@ from core.pure.replication import RecordsGoneError
 from gateway.composition.journal import RingJournal
 from titanic_store import (
     CutRefusedError,
+    DamagedStoreError,
     Flag,
     Foreign,
     ForeignRecordError,
@@ -25,6 +26,7 @@ from titanic_store import (
 )
 from titanic_store import RecordsGoneError as RingRecordsGoneError
 from titanic_store.pure.records import decode_origin
+from titanic_store.shell.mending import Wound
 
 TAIL_MAX_BYTES: Final = 16 << 20
 CLOSES_MAX_COUNT: Final = 1_000_000
@@ -48,6 +50,8 @@ class PairJournal(RingJournal):
         self._epochs = ring.epochs()
         self._tail: deque[Record] = deque()
         self._tail_bytes = 0
+        self._wounds: dict[int, Wound] = {}
+        self.mended: list[Callable[[], None]] = []
         ring.tap = self._tapped
 
     def _tapped(self, found: Foreign) -> None:
@@ -123,6 +127,47 @@ class PairJournal(RingJournal):
                 )
         except RingRecordsGoneError as error:
             raise RecordsGoneError(str(error)) from error
+        except DamagedStoreError as error:
+            raise DamagedRecordError(str(error), error.offset) from error
+
+    def record_at(self, sequence: int) -> Record | None:
+        """A record as it is here; None if it is gone, or damaged here as well."""
+        if not self.first_seq <= sequence <= self.durable_seq:
+            return None
+        try:
+            return next(self.records_after(sequence - 1), None)
+        except (RecordsGoneError, DamagedRecordError):
+            return None
+
+    def wounds(self, *, hopeful: bool) -> list[int]:
+        """Sequences of the damaged records that were met, until they are mended or their jobs are gone."""
+        mender = self.ring.mender
+        mender.hopeful = hopeful
+        self._wounds.update((wound.sequence, wound) for wound in mender.noticed())
+        return list(self._wounds)
+
+    def is_wounded(self, sequence: int) -> bool:
+        """Whether this record is known to be damaged here."""
+        return sequence in self._wounds
+
+    def wound_at(self, at: int) -> int:
+        """The sequence of the damaged record at this offset; 0 if it cannot be told."""
+        try:
+            wound = self.ring.mender.locate(at)
+        except DamagedStoreError:
+            return 0
+        if wound is None:
+            return 0
+        self._wounds[wound.sequence] = wound
+        return wound.sequence
+
+    def mend(self, record: Record, done: Callable[[], None]) -> bool:
+        """See Mended.mend; only what :meth:`is_wounded`."""
+        wound = self._wounds[record.sequence]
+        mended = self.ring.mender.mend(wound, Foreign(*record), done)
+        if mended or not self.ring.mender.is_open(wound):
+            del self._wounds[record.sequence]
+        return mended
 
     def plain(self, record: Record) -> Record:
         """See Replica.plain."""
@@ -172,6 +217,7 @@ class PairJournal(RingJournal):
         except CutRefusedError:
             return False
         self.stored.clear()
+        self._wounds.clear()
         self._tail.clear()
         self._tail_bytes = 0
         self._epochs = self.ring.epochs()
@@ -185,6 +231,7 @@ class PairJournal(RingJournal):
         """See Journal.completed; tokens of the superblock go to ``stored``."""
         tokens = list(cast("Iterable[object]", super().completed()))
         self.stored += [token for token in tokens if isinstance(token, int) and token]
+        self.mended += [token for token in tokens if callable(token)]
         return [cast("tuple[Effect, ...]", token) for token in tokens if isinstance(token, tuple)]
 
 

@@ -34,7 +34,6 @@ class Ledger:
     named: set[bytes] = field(default_factory=set)  # in the report of a merge
     last_acked_ms: int = 0
     executed: int = 0
-    mended: int = 0
     problems: list[str] = field(default_factory=list)
     story: list[str] = field(default_factory=list)
 
@@ -162,6 +161,6 @@ def summary(world: World) -> dict[str, Any]:
     return {
         "acked": len(ledger.acked),
         "executed": ledger.executed,
-        "mended": ledger.mended,
+        "mended": sum("is mended from the peer" in line for line in ledger.story),
         "changes": sum(" -> " in line for line in ledger.story),
     }

@@ -12,7 +12,8 @@ from typing import Any
 
 from core.pure.fold import Fold
 from core.pure.jobs import Job, Kind
-from titanic_store import CutRefusedError, Flag, Foreign, RecordsGoneError
+from titanic_store import CutRefusedError, DamagedStoreError, Flag, Foreign, RecordsGoneError
+from titanic_store.shell.mending import Wound
 
 OPENING = (Kind.REQUEST, Kind.KEY, Kind.SETTING)
 Step = tuple[str, Any]
@@ -53,6 +54,8 @@ class MemoryDisk:
             block["flags"] = (block["flags"] | value.get("set", 0)) & ~value.get("clear", 0)
             for name in ("id_secret", "peer_seq"):
                 block[name] = value.get(name, block[name])
+        else:
+            self.rotten.discard(value)
 
     def _account(self, record: Foreign) -> None:
         if record.kind in OPENING:
@@ -99,6 +102,42 @@ class MemoryDisk:
         self.pending.clear()
 
 
+class MemoryMender:
+    """As titanic_store's Mender: what was met damaged, and what is written over it."""
+
+    def __init__(self, ring: MemoryRing) -> None:
+        self._ring = ring
+        self._noticed: set[int] = set()
+        self.hopeful = False
+
+    def notice(self, at: int) -> None:
+        self._noticed.add(at)
+
+    def noticed(self) -> list[Wound]:
+        found = [self.locate(at) for at in sorted(self._noticed)]
+        self._noticed.clear()
+        return [wound for wound in found if wound is not None]
+
+    def locate(self, at: int) -> Wound | None:
+        ring = self._ring
+        if at not in ring.disk.rotten:
+            return None
+        return Wound(at, at, ring.record(at).key, None)
+
+    def is_open(self, wound: Wound) -> bool:
+        return self.locate(wound.at) is not None
+
+    def mend(self, wound: Wound, record: Foreign, token: object) -> bool:
+        ours = self._ring.record(wound.sequence)
+        if (ours.kind, ours.epoch, ours.key, ours.meta, b"".join(ours.body)) != (
+            *(record.kind, record.epoch, record.key, record.meta),
+            b"".join(record.body),
+        ):
+            return False
+        self._ring.rewrite(wound.sequence, token)
+        return True
+
+
 class MemoryRing:
     """Satisfies what the pair and the journal use of a Ring."""
 
@@ -113,6 +152,7 @@ class MemoryRing:
         self.tap: Callable[[Foreign], None] | None = None
         self.committing = False
         self.sync_count = 0
+        self.mender = MemoryMender(self)
         self._open()
 
     def _open(self) -> None:
@@ -313,9 +353,26 @@ class MemoryRing:
 
     def scrub(self) -> None:
         """Read everything."""
+        for at in self.disk.rotten:
+            self.mender.notice(at)
+
+    def record(self, at: int) -> Foreign:
+        """The record as it should be."""
+        return self._log[at - self._base - 1]
+
+    def rewrite(self, at: int, token: object) -> None:
+        """It is whole again, once that is committed."""
+        self.disk.pending.append(("whole", at))
+        self._tokens.append(token)
+
+    def _checked(self, at: int) -> Foreign:
+        if at in self.disk.rotten:
+            self.mender.notice(at)
+            raise DamagedStoreError(at, "the body fails its checksum")
+        return self.record(at)
 
     def read(self, at: int) -> tuple[bytes, bytes]:
-        record = self._log[at - self._base - 1]
+        record = self._checked(at)
         return record.meta, b"".join(record.body)
 
     def read_meta(self, at: int) -> tuple[bytes, int]:
@@ -329,7 +386,7 @@ class MemoryRing:
             if seq >= self.last_seq:
                 return
             seq += 1
-            yield self._log[seq - self._base - 1]
+            yield self._checked(seq)
 
     def cut_after(self, seq: int) -> None:
         if seq < self._base:

@@ -276,14 +276,14 @@ def _rot(plan: Plan) -> None:
 
 
 FAMILIES: Final[dict[str, tuple[int, Callable[[Plan], None]]]] = {
-    "storm": (56, _storm),
+    "storm": (51, _storm),
     "partition": (16, _partition),
     "late-voter": (4, _late_voter),
     "islands": (8, _islands),
     "stuck": (4, _stuck),
     "lost-disk": (5, _lost_disk),
     "altered": (3, _altered),
-    "rot": (0, _rot),
+    "rot": (5, _rot),
 }
 """Name -> (how many of a hundred histories, what happens in it)."""
 

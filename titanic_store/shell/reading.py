@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 from zlib import crc32
 
@@ -28,6 +29,8 @@ class RecordReader:
         self._committer = committer
         self._salt: Final = salt
         self.damaged_count = 0
+        self.noticed: Callable[[int], None] = lambda at: None  # told of every damage, with its offset
+        self.hopeful = False  # see Mender
 
     def read(self, at: int) -> tuple[bytes, bytes]:
         """(meta, body) of the record at ``at``; of a relocated one, as it was first written."""
@@ -117,6 +120,7 @@ class RecordReader:
 
     def _damage(self, at: int, reason: str) -> DamagedStoreError:
         self.damaged_count += 1
+        self.noticed(at)
         return DamagedStoreError(at, reason)
 
     def _file(self, offset: int, size: int) -> bytes:

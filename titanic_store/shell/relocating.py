@@ -178,7 +178,7 @@ class Relocator:
         try:
             body = b"" if flags & LOST else self._reader.read(at)[1]
         except DamagedStoreError as error:
-            if isinstance(error.__cause__, OSError):  # the disk may find it the next time
+            if isinstance(error.__cause__, OSError) or self._reader.hopeful:  # it may be there the next time
                 log.error("the record of %s cannot be moved now: %s", key.hex(), error)
                 return True
             flags |= LOST

@@ -10,6 +10,7 @@ from titanic_store.pure.seams import E
 from titanic_store.pure.space import charge_of
 from titanic_store.pure.superblock import BASE_BYTES, Flag
 from titanic_store.shell.committer import Batch, Committer
+from titanic_store.shell.mending import Mender
 from titanic_store.shell.pairing import Paired
 from titanic_store.shell.scrub import Extent, Scrub
 
@@ -30,8 +31,15 @@ class Ring(Paired[E]):
     def _connect(self, committer: Committer) -> None:
         super()._connect(committer)
         self._stop_scrub()  # if the log was cut: other chunks count now
+        self.mender = Mender(self._storage, self._head, self.reader, committer, self.store_uuid)
+        self.reader.noticed = self.mender.notice
         self.scrub = Scrub(
-            self._storage, self._extent, self.store_uuid, self._salt, self._options.scrub_bytes_per_second
+            self._storage,
+            self._extent,
+            self.store_uuid,
+            self._salt,
+            self._options.scrub_bytes_per_second,
+            self.mender.notice,
         )
         if committer.threaded:
             self.scrub.start()
@@ -61,6 +69,7 @@ class Ring(Paired[E]):
             "scrub_bytes": scrub.checked_bytes,
             "scrub_passes": scrub.pass_count,
             "scrub_damaged": scrub.damaged_count,
+            "records_mended": self.mender.mended_count,
         }
 
     def completed(self) -> list[object]:

@@ -34,8 +34,8 @@ class Extent(NamedTuple):
 class Scrub:
     """Walks over the chunks of one store with its own reads. :meth:`start` gives it a thread.
 
-    Damage is counted once per pass, logged with its offset, and never repaired here. A chunk that is used
-    again while it is read is no damage.
+    Damage is counted once per pass, logged with its offset and ``noticed``, and never repaired here. A chunk
+    that is used again while it is read is no damage.
     """
 
     def __init__(
@@ -45,11 +45,13 @@ class Scrub:
         store_uuid: bytes,
         salt: int,
         bytes_per_second: int,
+        noticed: Callable[[int], None] = lambda offset: None,
     ) -> None:
         self._storage = storage
         self._extent = extent
         self._store_uuid = store_uuid
         self._salt = salt
+        self._noticed = noticed
         self._pause_seconds = SLICE_BYTES / bytes_per_second if bytes_per_second else 0.0
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -136,6 +138,7 @@ class Scrub:
     def _damage(self, slot: int, turn: int, offset: int, what: str) -> None:
         if self._turn(slot) == turn:  # else the chunk was given up meanwhile
             self.damaged_count += 1
+            self._noticed(offset)
             log.error("scrub: %s at offset %d; run 'titanic store check'", what, offset)
 
     def _read(self, offset: int, size: int) -> bytes:
