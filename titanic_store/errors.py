@@ -61,7 +61,9 @@ class DamagedStoreError(StoreError):
 
     exit_code = 3
 
-    def __init__(self, offset: int, reason: str, keys: Sequence[bytes] | None = None) -> None:
+    def __init__(
+        self, offset: int, reason: str, keys: Sequence[bytes] | None = None, last_seq: int | None = None
+    ) -> None:
         text = f"damage at offset {offset}: {reason}"
         if keys is not None:
             named = ", ".join(str(UUID(bytes=key)) for key in keys[:TOUCHED_MAX_COUNT])
@@ -73,6 +75,7 @@ class DamagedStoreError(StoreError):
             )
         super().__init__(text)
         self.offset, self.reason, self.keys = offset, reason, tuple(keys or ())
+        self.last_seq = last_seq  # of the log before the hole, if it is one
 
 
 class RingFullError(StoreError):

@@ -242,6 +242,10 @@ class Twin(TwinCore):
             # it never answers anybody again; what it acknowledged, a node in sync has (P8)
             if self.state in IN_SYNC and beat.session == self.receiver.leader:
                 self._fire(Event.PEER_YIELDS, now_ms)
+        elif self._holed:
+            if not beat.outdated and beat.last_epoch and theirs is not State.YIELDING:
+                self._fire(Event.PEER_BETTER, now_ms)  # R2: it has what is missing here
+                self._yields_to, self._dirty = beat.session, True
         elif beat.yields_to == self.watch.session:
             self._fire(Event.PEER_YIELDS, now_ms)
         elif self.state is State.YIELDING and beat.session == self._yields_to:

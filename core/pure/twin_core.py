@@ -21,6 +21,7 @@ PEER_OUTDATED: Final = 4
 LAST_ACTIVE: Final = 8
 PAIR_NEW: Final = 16
 UNSHARED: Final = 32
+HOLED: Final = 64
 """Flags of the superblock; the numbers are the file format's."""
 
 OFFER_EVERY_MS: Final = 500
@@ -102,7 +103,8 @@ class TwinCore:
         self.state = State.WAITING
         self.epoch = epoch
         self.outdated = bool(flags & OUTDATED)
-        self.why = "waits for its peer"
+        self._holed = bool(flags & HOLED)  # acknowledged records are missing here, and only here
+        self.why = "records are damaged here: waits for its peer" if self._holed else "waits for its peer"
         self.watch = Watch(times, session, now_ms)
         self.receiver = Receiver(replica, session, host, host.send)
         self.mending = Mending(host, session, host.send)
@@ -265,7 +267,7 @@ class TwinCore:
             self._store(0, set_flags=OUTDATED, clear_flags=PEER_OUTDATED | LAST_ACTIVE | PAIR_NEW)
         elif action is Action.CLEAR:
             self._unshared = False
-            self._awaited = self._store(0, clear_flags=OUTDATED | UNSHARED)
+            self._awaited = self._store(0, clear_flags=OUTDATED | UNSHARED | HOLED)
         elif action is Action.SERVE:
             self.sender = Sender(self._replica(), self.watch.session, self.epoch, self._host.send)
             self._host.serve()
@@ -280,7 +282,7 @@ class TwinCore:
         elif action is Action.OFFER:
             self._send_offer(now_ms)
         elif action is Action.CONFIRM:
-            self.outdated = False
+            self.outdated = self._holed = False
             self._host.send(peer.encode(peer.Confirm(self.watch.session, self.receiver.follow)))
         else:
             assert action is Action.HALT, "every action is performed"
@@ -297,12 +299,12 @@ class TwinCore:
         elif not self._unshared:
             self._shared_seq = 0 if self._new else self._replica().last_seq
         self._unshared = True
-        self.outdated = self._new = False
+        self.outdated = self._new = self._holed = False
         self._proven = self._sealed = bool(flags & PEER_OUTDATED)
         self._awaited = self._store(
             self.epoch,
             set_flags=LAST_ACTIVE | UNSHARED | flags,
-            clear_flags=OUTDATED | PAIR_NEW | (PEER_OUTDATED & ~flags),
+            clear_flags=OUTDATED | PAIR_NEW | HOLED | (PEER_OUTDATED & ~flags),
         )
         if self.sender is not None:
             self.sender = Sender(self._replica(), self.watch.session, self.epoch, self._host.send)

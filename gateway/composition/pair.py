@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -21,10 +22,12 @@ from gateway.composition import telemetry
 from gateway.composition.journal import DATA_FILE
 from gateway.composition.pair_host import MergeRow
 from gateway.composition.pair_node import PairNode, PairOptions, run_pair_node, write_aside
-from gateway.composition.replica import BACKUP, PRIMARY, WAITS, PairJournal
+from gateway.composition.replica import BACKUP, PRIMARY, SINGLE, WAITS, PairJournal
 from gateway.composition.settings import Settings, SettingsError
 from gateway.composition.sizing import Bell, Progress, Ready, Trace, broker_limits, limits, store_options
-from titanic_store import Flag, Options, create_store, open_ring
+from titanic_store import DamagedStoreError, Flag, Options, StoreError, open_ring
+from titanic_store.shell.opening import peek
+from titanic_store.shell.replacing import cut_at_hole, replace_store
 
 log = logging.getLogger("titanic.pair")
 ASIDE_FOLDER: Final = "aside"
@@ -42,7 +45,19 @@ class Files:
         self._notify = notify
 
     def open(self, *, accept_loss: bool, progress: Progress | None = None) -> PairJournal:
-        """The journal in the file. Raises the store's errors."""
+        """The journal in the file. Raises the store's errors.
+
+        Damage that the peer can mend is cut out: the node starts as one that must catch up first (R2).
+        """
+        try:
+            return self._open(accept_loss, progress)
+        except DamagedStoreError as damage:
+            if accept_loss or not self._peer_has_all():
+                raise
+            self._forget_damaged(damage)
+        return self._open(False, progress)
+
+    def _open(self, accept_loss: bool, progress: Progress | None) -> PairJournal:
         fold = Fold()
         ring = open_ring(
             self._path,
@@ -54,19 +69,55 @@ class Files:
         )
         return PairJournal(ring, fold.notes)
 
+    def _peer_has_all(self) -> bool:
+        """Whether the superblock says that nothing was acknowledged by this node alone."""
+        try:
+            block = peek(self._path)
+        except StoreError:
+            return False
+        return block.role != SINGLE and not Flag(block.flags) & (
+            Flag.PAIR_NEW | Flag.PEER_OUTDATED | Flag.UNSHARED
+        )
+
+    def _forget_damaged(self, damage: DamagedStoreError) -> None:
+        """The file is kept as it is; the log is cut at the hole, or begins anew if that does not do."""
+        kept = self._keep_name("damaged")
+        shutil.copyfile(self._path, kept)
+        lost = Flag.OUTDATED | Flag.HOLED
+        if cut_at_hole(self._path, damage, set_flags=lost, clear_flags=Flag.LAST_ACTIVE):
+            try:
+                self._open(False, None).close()
+            except DamagedStoreError as error:
+                damage = error
+            else:
+                log.error("%s; the log is cut there, the rest comes from the peer; kept as %s", damage, kept)
+                return
+        block = peek(self._path)
+        self._path_again(
+            block.epoch, Flag(block.flags) & ~Flag.LAST_ACTIVE | lost, block.role, block.id_secret
+        )
+        log.error("%s; everything comes from the peer; the file is kept as %s", damage, kept)
+
+    def _keep_name(self, what: str) -> Path:
+        self._aside.mkdir(exist_ok=True)
+        return self._aside / f"{DATA_FILE}.{what}-{time.time_ns() // 1_000_000}"
+
+    def _path_again(self, epoch: int, flags: Flag, role: int, id_secret: bytes, first_seq: int = 1) -> Path:
+        """The file is set aside, as what is returned; an empty one is in its place."""
+        kept = self._keep_name("whole")
+        replace_store(
+            self._path, self._options, aside=kept,
+            first_seq=first_seq, id_secret=id_secret, epoch=epoch, flags=flags & ~Flag.CLEAN, role=role,
+        )  # fmt: skip
+        return kept
+
     def again(self, journal: PairJournal, first_seq: int, id_secret: bytes) -> PairJournal:
         """The file is set aside whole; an empty one with its role and flags takes its place."""
-        flags, epoch, role = journal.flags, journal.epoch, journal.ring.role
+        flags, epoch, role = Flag(journal.flags), journal.epoch, journal.ring.role
         journal.close()
-        self._aside.mkdir(exist_ok=True)
-        kept = self._aside / f"{DATA_FILE}.{time.time_ns() // 1_000_000}"
-        self._path.rename(kept)
+        kept = self._path_again(epoch, flags, role, id_secret, first_seq)
         log.warning("the store was set aside as %s; a full copy follows", kept)
-        create_store(self._path, self._options, first_seq=first_seq, id_secret=id_secret, epoch=epoch)
-        fresh = self.open(accept_loss=False)
-        clear = Flag.PAIR_NEW & ~Flag(flags)
-        fresh.ring.set_role_flags(set=Flag(flags) & ~Flag.CLEAN, clear=clear, role=role, token=WAITS)
-        return fresh
+        return self._open(False, None)
 
     def aside(self, journal: PairJournal, seq: int) -> None:
         """Records behind ``seq`` are in a file of their own before the ring forgets them."""

@@ -38,6 +38,7 @@ class Flag(IntFlag):
     LAST_ACTIVE = 8  # P5
     PAIR_NEW = 16  # P5: the pair has never served
     UNSHARED = 32  # P7: what is behind ``peer_seq`` may have been acknowledged by this node alone
+    HOLED = 64  # R2: the log was cut at a hole, and the peer has what was behind it
 
 
 class Superblock(msgspec.Struct, frozen=True):

@@ -37,6 +37,8 @@ def format_store(
     first_seq: int = 1,
     id_secret: bytes | None = None,
     epoch: int = 1,
+    flags: Flag = Flag.CLEAN | Flag.PAIR_NEW,
+    role: int = 0,
 ) -> Superblock:
     """An empty store in an empty file; durable afterwards, the superblocks last."""
     block = Superblock(
@@ -50,7 +52,8 @@ def format_store(
         floor_chunks=options.floor_chunks,
         tail_turn=1,
         incarnation=0,
-        flags=Flag.CLEAN | Flag.PAIR_NEW,
+        flags=flags,
+        role=role,
         epoch=epoch,
         durable_seq=first_seq - 1,
         created_ms=wall_ms,
@@ -163,7 +166,7 @@ def _salvage(path: Path, storage: Storage, options: Options, damage: DamagedStor
 def _explained(storage: Storage, error: DamagedStoreError) -> DamagedStoreError:
     """The same error, with the jobs that are touched, as far as the file still knows them."""
     keys = survey(storage).touched
-    return DamagedStoreError(error.offset, error.reason, keys)
+    return DamagedStoreError(error.offset, error.reason, keys, error.last_seq)
 
 
 def create_store(

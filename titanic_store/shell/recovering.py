@@ -189,7 +189,8 @@ class Recovery(Generic[E]):
                 reason = f"{known[durable_seq]} says that everything up to {durable_seq} was durable"
             else:
                 reason = f"turn {chunk.header.turn} is sealed, but the chunk behind it is missing"
-            raise DamagedStoreError(end, f"record {last_seq + 1} is missing ({found.why}), but {reason}")
+            text = f"record {last_seq + 1} is missing ({found.why}), but {reason}"
+            raise DamagedStoreError(end, text, last_seq=last_seq)
         if verdict is Verdict.CUT:
             log.warning("cut a torn tail of %d bytes at offset %d", torn_bytes, end)
         return torn_bytes
