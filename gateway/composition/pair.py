@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
-from uuid import UUID
 
 from core.errors import JournalFailedError
 from core.pure.fold import Fold
@@ -133,7 +132,7 @@ class Files:
         with path.open("a", encoding="utf-8") as file:
             for row in rows:
                 line = {
-                    "job": str(UUID(bytes=row.key)),
+                    "job": row.key.hex(),
                     "service": row.service.decode("utf-8", "backslashreplace"),
                     "done": row.outcome.value,
                 }
