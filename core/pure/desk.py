@@ -164,7 +164,7 @@ class Desk:
             created_ms=made_at_ms(job.key),
             priority=job.priority,
             due_ms=job.due_ms if job.state == State.SCHEDULED else 0,
-            ended_ms=job.due_ms if job.state in ENDED else 0,
+            ended_ms=max(job.due_ms, made_at_ms(job.key)) if job.state in ENDED else 0,  # see EndTimes
             reason=self._life.notes.reasons.get(job.key, ""),
             owner=job.owner.name,
         )
@@ -235,6 +235,15 @@ class Desk:
             failed_per_minute=queue.failed.per_minute(now.mono_ms),
             paused=queue.paused,
         )
+
+    def summary(self) -> dict[str, dict[str, int]]:
+        """See :meth:`Shelf.summary`; with ``workers``, where the broker is here."""
+        rows = self._life.shelf.summary()
+        if self.directory is not None:
+            for name, row in rows.items():
+                there = self.directory.row(name.encode("ascii"))
+                row["workers"] = there.workers if there is not None else 0
+        return rows
 
     def pause(self, path: Path, body: Sequence[bytes], now: Now) -> None:
         """``titanic.pause``."""

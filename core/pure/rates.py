@@ -1,4 +1,4 @@
-"""How often something happens, per minute, in three numbers."""
+"""How often something happens, per minute and in all, in four numbers."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ MINUTE_MS: Final = 60_000
 class Rate:
     """Counts by the minute; the rate is this minute's count and the fitting share of the last one's."""
 
-    __slots__ = ("_before", "_count", "_minute")
+    __slots__ = ("_before", "_count", "_minute", "total")
 
     def __init__(self) -> None:
         self._minute = 0
         self._count = 0
         self._before = 0
+        self.total = 0
 
     def hit(self, mono_ms: int, count: int = 1) -> None:
         """It happened, ``count`` times."""
@@ -23,6 +24,7 @@ class Rate:
         if minute != self._minute:
             self._roll(minute)
         self._count += count
+        self.total += count
 
     def _roll(self, minute: int) -> None:
         self._before = self._count if minute == self._minute + 1 else 0

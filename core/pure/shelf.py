@@ -72,7 +72,10 @@ class Shelf:
         return self._sorted
 
     def summary(self) -> dict[str, dict[str, int]]:
-        """Service -> state -> number of jobs, for a thousand services; ``titanic.services`` has all."""
+        """Service -> state -> number of jobs, for a thousand services; ``titanic.services`` has all.
+
+        ``ended`` counts those that succeeded since the start, closed ones included.
+        """
         return {
             name.decode("ascii"): {
                 "scheduled": queue.counts[State.SCHEDULED],
@@ -81,6 +84,7 @@ class Shelf:
                 "succeeded": queue.counts[State.SUCCEEDED],
                 "failed": queue.counts[State.FAILED],
                 "cancelled": queue.counts[State.CANCELLED],
+                "ended": queue.succeeded.total,
             }
             for name, queue in islice(self.queues.items(), SUMMARY_MAX_COUNT)
         }

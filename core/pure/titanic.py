@@ -229,7 +229,7 @@ class Titanic:
             reason=notes.reasons.get(job.key, ""),
             replied_ms=reply.replied_ms if reply is not None else 0,
             priority=job.priority,
-            ended_ms=_ended_ms(job, reply),
+            ended_ms=max(_ended_ms(job, reply), request.accepted_ms) if job.state in ENDED else 0,
             keep_until_ms=self._limits.life.keep_until(job),
             expires_ms=request.expires_ms,
             owner=request.owner,
@@ -312,8 +312,7 @@ class Titanic:
 
 
 def _ended_ms(job: Job, reply: ReplyMeta | None) -> int:
-    if job.state not in ENDED:
-        return 0
+    """To the millisecond with a reply, else as the entry has it: see EndTimes."""
     return reply.replied_ms if reply is not None else job.due_ms
 
 

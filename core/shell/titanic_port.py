@@ -239,7 +239,7 @@ class TitanicShell:
         return tsp.Stats(
             counters,
             gauges,
-            life.shelf.summary(),
+            titanic.desk.summary(),
             dict(life.owners.open_counts),
             dict(life.owners.open_bytes),
         )

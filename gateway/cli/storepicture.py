@@ -29,7 +29,7 @@ def show(document: Mapping[str, Any]) -> None:
     for name, value in document["facts"].items():
         console.print(Text(f"{name.replace('_', ' '):{names}}  {_readable(name, value)}"))
     if document["forecast"] is not None:
-        console.print(f"at this pace: {_forecast(document['forecast'])}")
+        console.print(f"at this pace: {_forecast(document['forecast'])}", soft_wrap=True)
     console.print()
     chunks = document["chunks"]
     per_line = max(1, (console.width - 8) // CELL_CHARS)

@@ -192,6 +192,8 @@ class HotPath:
         """Wait as preferred and send the reply; 0 if it is not there: the job is accepted all the same."""
         wait_s = self._wait(scope)
         if not wait_s:
+            if negotiate.responds_async(_values(scope, b"prefer")):
+                receipt.append((b"preference-applied", b"respond-async"))
             return 0
         receipt.append(applied(wait_s))
         try:

@@ -31,6 +31,12 @@ def wait_s(values: Iterable[bytes]) -> int | None:
     return None
 
 
+def responds_async(values: Iterable[bytes]) -> bool:
+    """Whether ``respond-async`` is among the preferences of these Prefer header values."""
+    elements = (element for value in values for element in value.split(b","))
+    return any(element.partition(b";")[0].strip().lower() == b"respond-async" for element in elements)
+
+
 def _ranges(values: Iterable[bytes]) -> Iterable[tuple[bytes, bool]]:
     """(media range, whether it is wanted at all) of each element of these Accept header values."""
     for value in values:

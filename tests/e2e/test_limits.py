@@ -57,3 +57,33 @@ def test_open_bytes_are_counted_over_a_restart(family: Processes, tmp_path: Path
         return httpx.post(url + path, content=b"x" * 3_000, headers=key, timeout=30).status_code == 202
 
     until("what was closed counts no more", accepted)
+
+
+def test_retry_after_follows_workers_queue_and_pace(family: Processes, tmp_path: Path) -> None:
+    """10 s without a worker; with one that takes its time, what the queue will take at its pace."""
+    command = ("--data", "data", "--broker", "tcp://127.0.0.1:0", "--http", "127.0.0.1:0", "--json")
+    facts = family.start("serve", *command, cwd=tmp_path).facts()
+    path = f"{facts['http']}/v1/services/slow/jobs"
+
+    def retry_after() -> int:
+        return int(httpx.post(path, content=b"x", timeout=30).headers["retry-after"])
+
+    until("nobody works", lambda: retry_after() == 10)
+    lines = b"x\n" * 200
+    ndjson = {"content-type": "application/x-ndjson"}
+    assert httpx.post(path + ":batch", content=lines, headers=ndjson, timeout=30).status_code == 202
+    family.start("worker", "slow", "--exec", "sleep 0.1", "--nodes", facts["broker"])
+    until("two hundred jobs at ten a second or less", lambda: 12 <= retry_after() <= 60)
+
+
+def test_no_job_ends_before_it_began(family: Processes, tmp_path: Path) -> None:
+    """In lists, where ends are kept roughly, too."""
+    command = ("--data", "data", "--broker", "tcp://127.0.0.1:0", "--http", "127.0.0.1:0", "--json")
+    facts = family.start("serve", *command, cwd=tmp_path).facts()
+    family.start("worker", "echo", "--nodes", facts["broker"])
+    path = f"{facts['http']}/v1/services/echo/jobs"
+    for _ in range(20):
+        assert httpx.post(path, headers={"prefer": "wait=20"}, timeout=30).status_code == 200
+    jobs = httpx.get(f"{facts['http']}/v1/jobs").json()["jobs"]
+    assert len(jobs) == 20
+    assert all(job["created_at"] <= job["ended_at"] for job in jobs)

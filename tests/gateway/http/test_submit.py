@@ -210,3 +210,13 @@ def test_durability_lost_after_hello(live: LiveGateway) -> None:
     answer = live.client.post("/v1/services/echo/jobs", headers={"Titanic-Durability": "fsync"})
     check_problem(answer, 503, "less-durable")
     assert len(live.node.jobs) == 1, "only the first job is left"
+
+
+def test_respond_async_is_said_to_be_applied(live: LiveGateway) -> None:
+    """It is what happens anyway; a wait beside it is what is applied instead."""
+    path = "/v1/services/echo/jobs"
+    answer = live.client.post(path, headers={"prefer": "respond-async"})
+    assert (answer.status_code, answer.headers["preference-applied"]) == (202, "respond-async")
+    answer = live.client.post(path, headers={"prefer": "respond-async, wait=1"})
+    assert (answer.status_code, answer.headers["preference-applied"]) == (202, "wait=1")
+    assert "preference-applied" not in live.client.post(path, headers={"prefer": "handling=lenient"}).headers
