@@ -36,6 +36,9 @@ from core.pure.jobs import (
 from core.pure.notes import Binding, Ending, Notes
 from core.pure.owners import counted_bytes
 
+REQUEST: Final = int(Kind.REQUEST)
+QUEUED: Final = int(State.QUEUED)
+SCHEDULED: Final = int(State.SCHEDULED)
 STATE_MAX_BYTES: Final = 1 << 16
 STATE_EXTRA_BYTES: Final = 88
 """A state beside its reasons and its progress."""
@@ -55,6 +58,22 @@ class Fold:
         self._end_times = EndTimes()
         self._services: dict[bytes, bytes] = {}
         self._owners: dict[Share, Share] = {}
+
+    def open(self, kind: int, key: bytes, request_at: int, meta: bytes, origin_seq: int) -> Job:
+        """A new entry, brought up to date with the record that opened it; a start is a million of these."""
+        if kind != REQUEST:
+            job = self.new(kind, key)
+            job.request_at = request_at
+            self.fold(job, kind, meta, origin_seq)
+            return job
+        found = decode_request(meta)
+        service, due_ms = found.service, found.not_before_ms
+        if found.expires_ms or found.callback or found.idempotency:
+            self._remember(key, found)
+        return Job(
+            key, request_at, 0, self._services.setdefault(service, service), SCHEDULED if due_ms else QUEUED,
+            0, found.priority, due_ms, self._share(found) if found.owner else NOBODY, found.retention_ms,
+        )  # fmt: skip
 
     def new(self, kind: int, key: bytes) -> Job:
         """An empty entry for ``key``."""
@@ -83,20 +102,27 @@ class Fold:
 
     def _request(self, job: Job, meta: RequestMeta) -> None:
         job.service = self._services.setdefault(meta.service, meta.service)
-        share = Share(meta.owner, counted_bytes(meta.body_bytes)) if meta.owner else NOBODY
-        job.owner = self._owners.setdefault(share, share)
+        job.owner = self._share(meta) if meta.owner else NOBODY
         job.priority = meta.priority
         job.retention_ms = meta.retention_ms
         job.due_ms = meta.not_before_ms
         job.attempt = 0
-        job.state = State.SCHEDULED if meta.not_before_ms else State.QUEUED
+        job.state = SCHEDULED if meta.not_before_ms else QUEUED
+        self._remember(job.key, meta)
+
+    def _share(self, meta: RequestMeta) -> Share:
+        share = Share(meta.owner, counted_bytes(meta.body_bytes))
+        return self._owners.setdefault(share, share)
+
+    def _remember(self, key: bytes, meta: RequestMeta) -> None:
+        """What a request asks for beside its index entry."""
         if meta.expires_ms:
-            self.notes.expiries[job.key] = meta.expires_ms
+            self.notes.expiries[key] = meta.expires_ms
         if meta.callback:
-            self.notes.calls[job.key] = CallMeta()
+            self.notes.calls[key] = CallMeta()
         if meta.idempotency:
             expires_ms = meta.accepted_ms + meta.key_lifetime_ms
-            self.notes.asked[meta.idempotency] = Binding(job.key, meta.fingerprint, expires_ms)
+            self.notes.asked[meta.idempotency] = Binding(key, meta.fingerprint, expires_ms)
 
     def _attempt(self, job: Job, meta: AttemptMeta) -> None:
         """A step of the running attempt; a job that has ended is no longer moved by one."""

@@ -29,6 +29,12 @@ class Pebble:
 class Keeper:
     """The owner of pebbles."""
 
+    def open(self, kind: int, key: bytes, request_at: int, meta: bytes, origin_seq: int) -> Pebble:
+        entry = self.new(kind, key)
+        entry.request_at = request_at
+        self.fold(entry, kind, meta, origin_seq)
+        return entry
+
     def new(self, kind: int, key: bytes) -> Pebble:
         return Pebble(key)
 

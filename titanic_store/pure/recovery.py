@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
+from struct import Struct
 from typing import Final, Generic, NamedTuple
 from zlib import crc32
 
@@ -24,10 +26,14 @@ from titanic_store.pure.records import (
     decode_origin,
 )
 from titanic_store.pure.seams import E, Owner
-from titanic_store.pure.space import LARGE_DIVISOR, Space, Tally
+from titanic_store.pure.space import Space, Tally, charge_of
 from titanic_store.pure.superblock import Superblock
 
-_CLAIM_EXTRA: Final = HEADER_BYTES + ROW.size
+_FOLDED: Final = Struct("<B3xI4xQQ16s")
+_SIZED: Final = Struct("<B3xII32x")
+"""Parts of a row: kind, meta_bytes, sequence, offset, key; and kind, meta_bytes, body_bytes."""
+_CHARGED: Final = frozenset((Effect.OPEN, Effect.BODY, Effect.STATE))
+assert _FOLDED.size == _SIZED.size == ROW.size
 assert HEADER_BYTES % 8 == 0, "the padding of a record is that of its meta and body"
 
 
@@ -181,6 +187,18 @@ class Reader:
         )
 
 
+def tally(rows: bytes | bytearray, chunk_bytes: int) -> Tally:
+    """What the records of one chunk are charged; of many records of one size it is computed once."""
+    found: Counter[int] = Counter()
+    for (kind, meta_bytes, body_bytes), count in Counter(_SIZED.iter_unpack(rows)).items():
+        if EFFECT_OF[kind] in _CHARGED:
+            found[charge_of(meta_bytes, body_bytes, chunk_bytes)] += count
+    if not found:
+        return Tally()
+    charge_bytes = sum(charge * count for charge, count in found.items())
+    return Tally(sum(found.values()), charge_bytes, min(found), max(found))
+
+
 class Rebuild(Generic[E]):
     """Folds the records of a log, oldest first, into an index."""
 
@@ -193,26 +211,14 @@ class Rebuild(Generic[E]):
 
     def fold(self, rows: bytes | bytearray, metas: bytes, chunk_bytes: int = 1 << 30) -> Tally:
         """Fold the records of one chunk, given as the digest has them; what they are charged."""
-        index, new, fold = self.index, self._owner.new, self._owner.fold
-        effects, start, large_bytes = EFFECT_OF, 0, chunk_bytes // LARGE_DIVISOR
-        count, charge_bytes, least_bytes, most_bytes = 0, 0, 1 << 62, 0
-        for kind, _flags, _zero, meta_bytes, body_bytes, sequence, at, key in ROW.iter_unpack(rows):
+        index, opened, fold = self.index, self._owner.open, self._owner.fold
+        effects, start, opens = EFFECT_OF, 0, Effect.OPEN
+        for kind, meta_bytes, sequence, at, key in _FOLDED.iter_unpack(rows):
             meta = metas[start : start + meta_bytes]
             start += meta_bytes
             effect = effects[kind]
-            if effect is Effect.OPEN or effect is Effect.BODY or effect is Effect.STATE:
-                claim = (meta_bytes + body_bytes + 7 & ~7) + meta_bytes + _CLAIM_EXTRA
-                claim = claim if claim <= large_bytes else 2 * claim
-                count += 1
-                charge_bytes += claim
-                if claim < least_bytes:
-                    least_bytes = claim
-                if claim > most_bytes:
-                    most_bytes = claim
-            if effect is Effect.OPEN:
-                index[key] = entry = new(kind, key)
-                entry.request_at = at
-                fold(entry, kind, meta, sequence)
+            if effect is opens:
+                index[key] = opened(kind, key, at, meta, sequence)
             elif effect is Effect.DROP:
                 gone = index.pop(key, None)
                 if gone is not None:
@@ -232,7 +238,7 @@ class Rebuild(Generic[E]):
                     # its request was relocated to a place further on, or the job is closed there
                     self._replies[key] = (at, meta, sequence)
         self.record_count += len(rows) // ROW.size
-        return Tally(count, charge_bytes, least_bytes, most_bytes)
+        return tally(rows, chunk_bytes)
 
     def _restore(self, key: bytes, at: int, meta: bytes) -> None:
         """A JOB: everything before it about this key is in it, except a reply that was not relocated."""

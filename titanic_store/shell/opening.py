@@ -19,6 +19,7 @@ from titanic_store.pure.options import MIB, Options
 from titanic_store.pure.seams import E, Foreign, Owner, Storage
 from titanic_store.pure.superblock import BASE_BYTES, Flag, Superblock, encode_superblock, newest_superblock
 from titanic_store.shell.file import open_file, refuse_network_fs
+from titanic_store.shell.memory import give_back
 from titanic_store.shell.recovering import Progress, Recovery
 from titanic_store.shell.resting import Census
 from titanic_store.shell.ring import Ring
@@ -122,7 +123,9 @@ def open_ring(
             recovered = Recovery(storage, owner, str(path), progress).run()
         for warning in recovered.warnings:
             log.warning("%s: %s", path, warning)
-        return Ring(storage, owner, options, recovered, notify)
+        ring = Ring(storage, owner, options, recovered, notify)
+        give_back()
+        return ring
     except BaseException:
         storage.close()
         raise

@@ -35,6 +35,12 @@ class Placeholder:
 class Census:
     """The owner of placeholders: it needs no metas."""
 
+    def open(self, kind: int, key: bytes, request_at: int, meta: bytes, origin_seq: int) -> Placeholder:
+        """See Owner.open."""
+        entry = Placeholder(kind, key)
+        entry.request_at = request_at
+        return entry
+
     def new(self, kind: int, key: bytes) -> Placeholder:
         """See Owner.new."""
         return Placeholder(kind, key)
