@@ -21,6 +21,8 @@ LOST: Final = 2
 U32: Final = 0xFFFF_FFFF
 
 _HEAD: Final = Struct("<4sBBHIIQQ16sQQIIIII")
+WHOLE_HEAD: Final = Struct(_HEAD.format + "I")
+"""With the header's own crc."""
 _CRC_AT: Final = 84
 _ORIGIN: Final = Struct("<QB3xI")
 assert _HEAD.size == _CRC_AT == HEADER_BYTES - 4

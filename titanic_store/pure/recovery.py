@@ -21,9 +21,11 @@ from titanic_store.pure.records import (
     ROW_FROM,
     ROW_TO,
     U32,
+    WHOLE_HEAD,
     Header,
     decode_header,
     decode_origin,
+    padded,
 )
 from titanic_store.pure.seams import E, Owner
 from titanic_store.pure.space import Space, Tally, charge_of
@@ -108,6 +110,7 @@ class Reader:
         """All records of the chunk ``image`` at ``base`` that continue ``chain`` (R1)."""
         scan = Scan(chain, CHUNK_HEADER_BYTES)
         while True:
+            self._rush(image, base, turn, scan)
             header = self._next(image, base, turn, scan)
             if header is None:
                 return scan
@@ -118,6 +121,42 @@ class Reader:
             scan.chain = Chain(header.sequence, header.crc, header.incarnation, header.epoch)
             scan.durable_seq = max(scan.durable_seq, header.durable_seq)
             scan.end = at + header.size
+
+    def _rush(self, image: bytes, base: int, turn: int, scan: Scan) -> None:
+        """Take the records that are beyond doubt, four times as fast; :meth:`_next` judges the next."""
+        salt, view, align_bytes = self.salt, memoryview(image), self.align_bytes
+        sequence, crc, incarnation, epoch = scan.chain
+        at = end = scan.end
+        durable_seq, rows, metas = scan.durable_seq, list[bytes](), list[bytes]()
+        while at + HEADER_BYTES <= len(image):
+            (
+                magic, _, _, _, meta_bytes, body_bytes, number, offset, _, durable, reign, opened, lap,
+                meta_crc, body_crc, prev_crc, head_crc,
+            ) = WHOLE_HEAD.unpack_from(image, at)  # fmt: skip
+            boundary = align_up(at, align_bytes)
+            if magic != MAGIC and at != boundary:
+                at = boundary
+                continue
+            if opened < self.since and at != boundary and image[boundary : boundary + 4] == MAGIC:
+                break
+            body = at + HEADER_BYTES + meta_bytes
+            if (
+                (magic, number, offset, lap, prev_crc) != (MAGIC, sequence + 1, base + at, turn & U32, crc)
+                or (opened < incarnation or reign < epoch or self.is_cut(opened, number))
+                or crc32(view[at : at + HEADER_BYTES - 4], salt) != head_crc
+                or body + body_bytes > len(image)
+                or crc32(view[at + HEADER_BYTES : body], salt) != meta_crc
+                or crc32(view[body : body + body_bytes], salt) != body_crc
+            ):
+                break
+            rows.append(image[at + ROW_FROM : at + ROW_TO])
+            metas.append(image[at + HEADER_BYTES : body])
+            sequence, crc, incarnation, epoch = number, head_crc, opened, reign
+            durable_seq = max(durable_seq, durable)
+            at = end = at + padded(body + body_bytes - at)
+        scan.rows += b"".join(rows)
+        scan.metas += b"".join(metas)
+        scan.chain, scan.end, scan.durable_seq = Chain(sequence, crc, incarnation, epoch), end, durable_seq
 
     def _next(self, image: bytes, base: int, turn: int, scan: Scan) -> Header | None:
         """The record that continues the log: where the last one ended, or where a new batch may begin."""

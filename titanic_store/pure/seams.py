@@ -23,14 +23,14 @@ E_co = TypeVar("E_co", bound=Entry, covariant=True)
 class Owner(Protocol[E]):
     """Makes entries and understands metas, so that the store need not.
 
-    At start the store calls :meth:`open` for each record that opens an entry and :meth:`fold` for each other
-    record of an entry that is (still) there, in the order of the log. A relocated entry begins with
+    At start the store calls :meth:`open` for each record that opens an entry and :meth:`fold` for each
+    other record of an entry that is (still) there, in the order of the log. A relocated entry begins with
     :meth:`new`; its JOB is folded as the record it replaces, then as JOB with what :meth:`snapshot` gave. A
     CLOSE is folded just before the entry goes.
     """
 
     def open(self, kind: int, key: bytes, request_at: int, meta: bytes, origin_seq: int) -> E:
-        """As :meth:`new`, its ``request_at`` set, and :meth:`fold` with the record: in one call, for speed."""
+        """As :meth:`new`, its ``request_at`` set, and :meth:`fold` with the record: one call, for speed."""
         ...
 
     def new(self, kind: int, key: bytes) -> E:
