@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from struct import Struct
+from typing import Final, NamedTuple
 
 import msgspec
 
 PAIR: Final = b"titanic.pair"
-VOTE_BYTES: Final = 8
+_VOTE: Final = Struct(">QQ")
+_EPOCH_BYTES: Final = 8
 
 
-def encode_vote(epoch: int) -> bytes:
-    """The body frame of a ``titanic.hello``: the highest epoch that this client ever met, 0 if none."""
-    return epoch.to_bytes(VOTE_BYTES, "big")
+class Vote(NamedTuple):
+    """What a client brings with its greeting: the highest epoch that it ever met, 0 if none.
+
+    ``stamp_ms`` is that of the last answer this node gave to a greeting of this client, 0 if none: whatever
+    the client did not know then it may know now, and nothing older is evidence (P4).
+    """
+
+    epoch: int
+    stamp_ms: int = 0
 
 
-def epoch_of_vote(body: Sequence[bytes]) -> int:
-    """The epoch in the body of a ``titanic.hello``; -1 if it is no vote."""
-    if len(body) != 1 or len(body[0]) != VOTE_BYTES:
-        return -1
-    return int.from_bytes(body[0], "big")
+def encode_vote(epoch: int, stamp_ms: int) -> bytes:
+    """The body frame of a ``titanic.hello`` with a :class:`Vote`."""
+    return _VOTE.pack(epoch, stamp_ms)
+
+
+def maybe_vote(body: Sequence[bytes]) -> Vote | None:
+    """The vote in the body of a ``titanic.hello``, of 8 bytes without a stamp; None if it is no vote."""
+    if len(body) != 1:
+        return None
+    if len(body[0]) == _EPOCH_BYTES:
+        return Vote(int.from_bytes(body[0], "big"))
+    return Vote._make(_VOTE.unpack(body[0])) if len(body[0]) == _VOTE.size else None
 
 
 class PairCommand(msgspec.Struct, frozen=True, array_like=True, gc=False):

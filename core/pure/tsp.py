@@ -368,6 +368,7 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, gc=False):
     key_lifetime_max_ms: int = 0
     state: str = ""  # of a node of a pair: its state in the table
     active_at: str = ""  # where the active node of its pair is, if this one knows
+    stamp_ms: int = 0  # a node of a pair: its clock; the next greeting of this client brings it back
 
 
 class Stats(msgspec.Struct, frozen=True, array_like=True, gc=False):

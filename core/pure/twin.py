@@ -95,18 +95,32 @@ class Twin(TwinCore):
         if self._dirty:
             self._beat(now_ms)
 
-    def on_vote(self, epoch: int, now_ms: int) -> None:
-        """A client asks, and the highest epoch it ever met is ``epoch`` (0: it knows none)."""
+    def on_vote(self, epoch: int, now_ms: int, stamp_ms: int = 0) -> None:
+        """A client asks, and the highest epoch it ever met is ``epoch`` (0: it knows none).
+
+        Before it asked it had an answer that this node gave at ``stamp_ms`` (0: it had none).
+        """
         self._advance(now_ms)
         if self.state is State.STOPPED:
             return
         if epoch > self.epoch:
             self._highest = max(self._highest, epoch)
             self._fire(Event.NEWER, now_ms)
-        elif self.state is not State.WINDOW or now_ms >= self.watch.opens_ms():
+        elif self._counts_as_vote(now_ms, stamp_ms):
             self._fire(Event.VOTE, now_ms)
         if self._dirty:
             self._beat(now_ms)
+
+    def _counts_as_vote(self, now_ms: int, stamp_ms: int) -> bool:
+        """A passive asks for its window only; an active for evidence from after its peer's window (P4).
+
+        What a client asked before, and what was long on its way, says nothing of a promotion meanwhile.
+        """
+        if self.state is State.WINDOW:
+            return now_ms >= self.watch.opens_ms()
+        if self.state is State.CANVASS:
+            return self._wait_over_ms() - self._times.margin_ms // 2 <= stamp_ms <= now_ms
+        return True
 
     def on_durable(self, now_ms: int) -> None:
         """The journal synced something, or took records in: ship, acknowledge, let answers go."""

@@ -132,15 +132,16 @@ class PairDealer:
         self._served = number
 
     async def _greet(self, number: int) -> None:
-        dealer = self._dealers[number]
+        dealer, stamp_ms = self._dealers[number], 0
         while True:
             try:
-                answer = await dealer.call(tsp.HELLO, (encode_vote(self.epoch),), GREET_TIMEOUT_S)
+                answer = await dealer.call(tsp.HELLO, (encode_vote(self.epoch, stamp_ms),), GREET_TIMEOUT_S)
                 hello = tsp.decode_hello(answer[1])
             except (ServerUnreachableError, msgspec.MsgspecError, IndexError):
                 # it may still be the active one: the other will say so
                 self._said[number] = "does not answer"
             else:
+                stamp_ms = hello.stamp_ms
                 self._said[number] = f"is {hello.role} ({hello.state or 'ready'})"
                 if hello.role != "passive":
                     self._find(number, hello.epoch)

@@ -23,7 +23,7 @@ from core.pure.pair_heads import (
     PairCommand,
     PairStatus,
     decode_command,
-    epoch_of_vote,
+    maybe_vote,
 )
 from core.pure.pair_story import story
 from core.pure.ports import Path, Work
@@ -305,9 +305,9 @@ class PairNode(Node):
 
     def _hello(self, path: Path, body: Sequence[bytes], now: Now) -> None:
         """Who this node is. The question is the client's vote (P3), and brings the highest epoch it met."""
-        epoch = epoch_of_vote(body)
-        if epoch >= 0:
-            self._guarded(lambda: self.twin.on_vote(epoch, now.mono_ms))
+        vote = maybe_vote(body)
+        if vote is not None:
+            self._guarded(lambda: self.twin.on_vote(vote.epoch, now.mono_ms, vote.stamp_ms))
         twin, journal = self.twin, self.host.journal
         active = twin.active and self._shell is not None
         hello = tsp.Hello(
@@ -325,6 +325,7 @@ class PairNode(Node):
             key_lifetime_max_ms=self._options.titanic.key_lifetime_max_ms,
             state=twin.state.value,
             active_at=pair_view.active_at(twin, self._pair.peer),
+            stamp_ms=now.mono_ms,
         )
         super()._reply(path, tsp.HELLO, (tsp.OK, tsp.encode_head(hello)))
 

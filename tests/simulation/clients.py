@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from core.pure import tsp
@@ -29,6 +28,7 @@ class Client:
         self.target = 0
         self.active = -1
         self.epoch = 0
+        self.stamps = [0, 0]  # of the last greeting that each node answered
         self.busy = False
         self.submitting = True
         self.jobs: list[bytes] = []
@@ -42,21 +42,23 @@ class Client:
         """Ask both who they are, as a gateway does: the vote."""
         self.world.at(POLL_MS, self.poll)
         for number, node in enumerate(self.world.nodes):
-            self.world.over(self.wires[number], partial(self._ask_hello, node))
+            self.world.over(self.wires[number], self._greeting(node))
 
-    def _ask_hello(self, node: Node) -> None:
-        epoch = self.epoch
+    def _greeting(self, node: Node) -> Callable[[], None]:
+        """What this client knows now, said when it arrives."""
+        epoch, stamp_ms = self.epoch, self.stamps[node.number]
 
         def arrive() -> None:
             process = node.process
             assert process is not None, "somebody is there"
-            process.guarded(lambda: process.hello(self, epoch))
+            process.guarded(lambda: process.hello(self, epoch, stamp_ms))
 
-        node.act(arrive)
+        return lambda: node.act(arrive)
 
     def receive(self, number: int, frames: Any, call_number: int = 0) -> None:
         """An answer of a node."""
         if frames[0] == b"hello":
+            self.stamps[number] = frames[3]
             if frames[1]:
                 if frames[2] >= self.epoch:
                     self.epoch = frames[2]

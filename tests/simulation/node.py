@@ -70,7 +70,13 @@ class Process:
         self.twin = self.host.twin = world.twin_class(
             lambda: self.host.journal,
             self.host,
-            TwinOptions(backup=node.backup, sync=world.sync, serve_alone=world.serve_alone, times=TIMES),
+            TwinOptions(
+                backup=node.backup,
+                sync=world.sync,
+                serve_alone=world.serve_alone,
+                lag_max_count=world.lag_max_count,
+                times=TIMES,
+            ),
             session=self.random.getrandbits(48) + 1,
             epoch=ring.epoch,
             flags=ring.flags,
@@ -194,11 +200,12 @@ class Process:
             return
         shell.handle(service, cast("Any", (client, number)), body, self.clock.now())
 
-    def hello(self, client: Client, epoch: int) -> None:
+    def hello(self, client: Client, epoch: int, stamp_ms: int) -> None:
         """A client says hello: the vote."""
+        now_ms = self.clock.now().mono_ms
         self.met_epoch = max(self.met_epoch, epoch)
-        self.twin.on_vote(epoch, self.clock.now().mono_ms)
-        said = (b"hello", self.twin.active and self.host.shell is not None, self.twin.epoch)
+        self.twin.on_vote(epoch, now_ms, stamp_ms)
+        said = (b"hello", self.twin.active and self.host.shell is not None, self.twin.epoch, now_ms)
         self.node.world.over(client.wires[self.node.number], lambda: client.receive(self.node.number, said))
 
     def message(self, frames: list[bytes]) -> None:
@@ -253,6 +260,14 @@ class Node:
             self.disk.crash(self.random)
             self.asleep.clear()
             self.paused = False
+
+    def stop(self) -> None:
+        """A planned stop of a node that is not active: it says goodbye (P4)."""
+        process = self.process
+        assert process is not None, "somebody is there"
+        process.send(wire_format.encode(wire_format.Goodbye(process.twin.watch.session)))
+        process.host.journal.ring.commit()
+        self.kill()
 
     def lose_disk(self) -> None:
         """The machine is gone, and comes back with an empty disk once all is healed."""

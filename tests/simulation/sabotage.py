@@ -104,7 +104,11 @@ def compares_epochs_the_wrong_way(patch: pytest.MonkeyPatch) -> None:
 def deaf_to_clients(patch: pytest.MonkeyPatch) -> None:
     """A client that saw a higher epoch changes nothing."""
     right = Twin.on_vote
-    patch.setattr(Twin, "on_vote", lambda self, epoch, now_ms: right(self, min(epoch, self.epoch), now_ms))
+
+    def on_vote(self: Twin, epoch: int, now_ms: int, stamp_ms: int = 0) -> None:
+        right(self, min(epoch, self.epoch), now_ms, stamp_ms)
+
+    patch.setattr(Twin, "on_vote", on_vote)
 
 
 # -- P2: replication

@@ -44,13 +44,12 @@ class Wire:
     def __init__(self, random: Random, *, ordered: bool) -> None:
         self.random = random
         self.ordered = ordered  # as over one TCP connection
-        self.low_ms = 1
         self.last_at_ms = 0
         self.mend()
 
     def mend(self) -> None:
         """As good as new."""
-        self.high_ms = 20
+        self.low_ms, self.high_ms = 1, 20
         self.drop = self.double = 0.0
         self.cut = False
 
@@ -66,6 +65,7 @@ class World:
         self.twin_class = twin_class
         self.sync = sync
         self.serve_alone = True
+        self.lag_max_count = 100_000
         self.islands = False
         self.merged = False
         self.roles = (0, 1)
