@@ -50,6 +50,11 @@ KILLS ?= 100
 chaos: setup ## kill -9 of a pair's active node under load, KILLS= times (100), with every checker; SEED=
 	PAIR_SEED=$(or $(filter-out 1,$(SEED)),0) $(BIN)/python -m tests.chaos --kills $(KILLS)
 
+ORDER_JOBS ?= 100000
+
+order: setup ## that first dispatch follows acceptance: ORDER_JOBS= jobs (100000), eight workers; SEED=
+	$(BIN)/python -m tests.order --jobs $(ORDER_JOBS) --seed $(or $(filter-out 1,$(SEED)),0)
+
 format: setup ## write the format that check wants
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .

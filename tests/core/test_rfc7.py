@@ -11,6 +11,7 @@ import zmq
 from core.pure import mdp
 from core.pure import peer_worker as pw
 from core.pure.limits import BrokerLimits
+from core.pure.zmtp import Wire
 from core.shell.dealer import connect_dealer
 from core.shell.sockets import bind_router
 from tests.support.broker_rig import BrokerRig
@@ -55,6 +56,10 @@ def test_rfc7_02_the_broker_must_use_a_router_socket() -> None:
         socket, _ = bind_router(context, "tcp://127.0.0.1:*")
         assert socket.get(zmq.TYPE) == zmq.ROUTER
         socket.close(0)
+    # Without CURVE the socket is our own, and says in its handshake what it is (RFC 23).
+    wire = Wire(b"\0peer", message_max_bytes=1_000, frames_max=10)
+    wire.receive(b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(16) + bytes(32))
+    assert b"\x05READY\x0bSocket-Type\0\0\0\x06ROUTER" in b"".join(wire.out)
 
 
 def test_rfc7_03_request_and_reply_of_clients_have_the_frames_of_the_rfc(rig: BrokerRig) -> None:
