@@ -40,14 +40,15 @@ def why_not(twin: Twin, link: str, now_ms: int) -> str:
     if twin.state in ACKNOWLEDGES:
         return ""
     beat = twin.peer
+    damage = "records are damaged here and must come from the peer; " if twin.is_holed else ""
     if beat is None:
         return (
-            f"{twin.state.value}: the peer at {link} was not seen since this node started;"
+            f"{twin.state.value}: {damage}the peer at {link} was not seen since this node started;"
             " 'titanic pair promote --force' is the operator's word"
         )
     where = peer_broker(twin, link) or link
     return (
-        f"{twin.state.value}: the peer at {where} is {beat.state}, epoch {beat.epoch},"
+        f"{twin.state.value}: {damage}the peer at {where} is {beat.state}, epoch {beat.epoch},"
         f" heard {now_ms - twin.watch.heard_ms} ms ago"
     )
 

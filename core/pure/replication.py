@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Protocol
 
 from core.errors import CoreError, DamagedRecordError, PeerError
+from core.pure.epochs import epoch_at, last_common
 from core.pure.peer import (
     RECORDS_MAX_COUNT,
     Ack,
@@ -28,7 +29,6 @@ from core.pure.peer import (
     row_of,
 )
 
-Epochs = Sequence[tuple[int, int]]
 Send = Callable[[list[bytes]], None]
 
 SHIP_MAX_BYTES: Final = 1 << 20
@@ -96,36 +96,6 @@ class Replica(Protocol):
     def live_digest(self) -> bytes:
         """Of all that is alive as of ``last_seq``: equal on both nodes, or one of them is wrong."""
         ...
-
-
-def epoch_at(epochs: Epochs, seq: int) -> int:
-    """The epoch of the record ``seq``, 0 if it is not covered."""
-    found = 0
-    for epoch, first in epochs:
-        if first > seq:
-            break
-        found = epoch
-    return found
-
-
-def last_common(ours: Epochs, our_last: int, theirs: Epochs, their_last: int) -> int:
-    """The last sequence up to which two logs agree; -1 if nothing shows that they ever did."""
-    mine = {epoch: _span(ours, at, our_last) for at, (epoch, _) in enumerate(ours)}
-    for at in range(len(theirs) - 1, -1, -1):
-        span = mine.get(theirs[at][0])
-        if span is None:
-            continue
-        first, last = _span(theirs, at, their_last)
-        common = min(last, span[1])
-        if common >= max(first, span[0]):
-            return common
-    return -1
-
-
-def _span(epochs: Epochs, at: int, last_seq: int) -> tuple[int, int]:
-    """First and last sequence of the epoch at ``at``."""
-    last = epochs[at + 1][1] - 1 if at + 1 < len(epochs) else last_seq
-    return epochs[at][1], last
 
 
 class Sender:
@@ -405,6 +375,10 @@ class Receiver:
             self._want(now_ms)
             return True
         last_seq = replica.last_seq
+        ours = epoch_at(replica.epochs(), message.prev_seq)
+        if ours and message.prev_epoch and ours != message.prev_epoch and message.prev_seq <= last_seq:
+            self.diverged_count += 1  # what it continues is not what is here (P2)
+            return False
         if message.prev_seq > last_seq:
             if now_ms - self._asked_ms >= RESEND_MS // 2:
                 self._want(now_ms)

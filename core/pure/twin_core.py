@@ -154,6 +154,11 @@ class TwinCore:
         return self._options.sync and self.state in (State.PAIRED, State.HANDING)
 
     @property
+    def is_holed(self) -> bool:
+        """Whether acknowledged records are damaged here, so that this node must follow before it may lead."""
+        return self._holed
+
+    @property
     def lag_count(self) -> int:
         """Records that are here and not known to be durable at the follower; -1 without one."""
         sender = self.sender

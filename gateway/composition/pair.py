@@ -92,16 +92,14 @@ class Files:
                 log.error("%s; the log is cut there, the rest comes from the peer; kept as %s", damage, kept)
                 return
         block = peek(self._path)
-        self._path_again(
-            block.epoch, Flag(block.flags) & ~Flag.LAST_ACTIVE | lost, block.role, block.id_secret
-        )
+        self._replace(block.epoch, Flag(block.flags) & ~Flag.LAST_ACTIVE | lost, block.role, block.id_secret)
         log.error("%s; everything comes from the peer; the file is kept as %s", damage, kept)
 
     def _keep_name(self, what: str) -> Path:
         self._aside.mkdir(exist_ok=True)
         return self._aside / f"{DATA_FILE}.{what}-{time.time_ns() // 1_000_000}"
 
-    def _path_again(self, epoch: int, flags: Flag, role: int, id_secret: bytes, first_seq: int = 1) -> Path:
+    def _replace(self, epoch: int, flags: Flag, role: int, id_secret: bytes, first_seq: int = 1) -> Path:
         """The file is set aside, as what is returned; an empty one is in its place."""
         kept = self._keep_name("whole")
         replace_store(
@@ -114,7 +112,7 @@ class Files:
         """The file is set aside whole; an empty one with its role and flags takes its place."""
         flags, epoch, role = Flag(journal.flags), journal.epoch, journal.ring.role
         journal.close()
-        kept = self._path_again(epoch, flags, role, id_secret, first_seq)
+        kept = self._replace(epoch, flags, role, id_secret, first_seq)
         log.warning("the store was set aside as %s; a full copy follows", kept)
         return self._open(False, None)
 

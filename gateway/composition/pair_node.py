@@ -366,6 +366,9 @@ class PairNode(Node):
             **super()._counters(),
             **twin.counters,
             "pair_held_dropped": twin.held_dropped_count,
+            "pair_records_mended": twin.mending.mended_count,
+            "pair_records_not_mended": twin.mending.vain_count,
+            "pair_records_lent": twin.mending.lent_count,
             "pair_link_refused": self._link.refused_count,
         }
 

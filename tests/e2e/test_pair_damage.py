@@ -106,6 +106,28 @@ def test_a_damaged_request_waits_for_the_right_bytes(family: Processes, tmp_path
 
 @pytest.mark.slow
 @pytest.mark.timeout(200)
+def test_the_scrub_of_a_passive_mends_what_nobody_reads(family: Processes, tmp_path: Path) -> None:
+    """A bit of a sealed chunk of the passive: its scrub finds it, and the active has the record."""
+    pair = Pair(family, tmp_path)
+    passive = 1 - pair.until_paired()
+    _, url = family.gateway(pair.both)
+    for number in range(4):  # more than a chunk
+        submit(url, b"%d" % number + b"big" * 2_000_000)
+    pair.kill(passive)
+    path = pair.data(passive) / FILE
+    at = places(path, b"0" + b"big" * 1_000)[0] + 2_000_000
+    flip(path, at)
+    pair.nodes[passive] = pair.start(passive)
+    until(
+        "the record is mended",
+        lambda: "is mended from the peer" in pair.nodes[passive].errors,
+        deadline_s=PATIENCE_S,
+    )
+    check_clean(pair)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
 @pytest.mark.parametrize("damaged", [0, 1], ids=["the last active", "the passive"])
 def test_a_hole_found_at_the_start_is_filled_by_the_other_node(
     damaged: int, family: Processes, tmp_path: Path

@@ -1,5 +1,6 @@
 """``make simulate SEED= COUNT=``: histories from SEED on; what goes wrong is written down as a script."""
 
+import logging
 import sys
 import tempfile
 import time
@@ -27,6 +28,7 @@ def keep(script: Script, story: list[str], problems: list[str]) -> None:
 
 def main(seed: int, count: int) -> int:
     """0 if all histories went well."""
+    logging.disable(logging.CRITICAL)  # damage that is mended a moment later
     start = time.monotonic()
     totals: Counter[str] = Counter()
     failed = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from core.pure.pair import Event, State
+from core.pure.twin_core import HOLED, OUTDATED
 from tests.simulation.clients import Client
 from tests.simulation.faults import heal
 from tests.simulation.node import Process
@@ -156,6 +157,43 @@ def test_a_new_primary_serves_and_a_new_backup_does_not() -> None:
         world.run_until(10_000)
         assert states(world)[number] == state
         healed(world)
+
+
+def holed(world: World, number: int) -> None:
+    """Both are down, and a node's log was cut at a hole: it lacks what was acknowledged."""
+    for node in world.nodes:
+        node.kill()
+    node = world.nodes[number]
+    node.disk.cut(len(node.disk.records) // 2)
+    node.disk.block["flags"] |= OUTDATED | HOLED
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_node_with_a_hole_follows_whoever_has_the_rest(number: int) -> None:
+    """R2: the other one leads, whatever its role, and both have everything afterwards."""
+    world = pair()
+    holed(world, number)
+    for node in world.nodes:
+        node.start()
+    world.run_until(PAIRED_MS + 5_000)
+    assert states(world)[number] == "passive"
+    assert not world.nodes[number].disk.block["flags"] & (OUTDATED | HOLED)
+    healed(world)
+
+
+def test_a_node_with_a_hole_never_leads_but_by_the_operators_word() -> None:
+    """The other one may lack what is missing here: both wait, and say so, rather than lose it in silence."""
+    world = pair()
+    holed(world, 0)
+    world.nodes[1].disk.block["flags"] |= OUTDATED
+    for node in world.nodes:
+        node.start()
+    world.run_until(PAIRED_MS + 20_000)
+    assert states(world) == ["waiting", "waiting"]
+    assert "damaged here" in process(world, 0).twin.why
+    assert world.command(1, Event.PROMOTE)
+    world.run_until(PAIRED_MS + 25_000)
+    assert states(world) == ["passive", "paired"]
 
 
 # -- P6

@@ -7,8 +7,8 @@ import pytest
 
 from core.errors import PeerError
 from core.pure import peer
+from core.pure.epochs import epoch_at, last_common
 from core.pure.peer import Beat, Record, Ship, decode, encode, record_crc, records_of, row_of
-from core.pure.replication import epoch_at, last_common
 from core.pure.watch import Times, Watch
 
 RECORDS = [
