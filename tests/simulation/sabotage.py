@@ -1,7 +1,8 @@
 """A pair with one bug at a time: the histories must find each, or they prove nothing.
 
-A bug that only one family of histories can show names it. Two are covered by the merge of P7, which brings
-back what the wrong leader lacks: each is switched on together with a merge that does not happen.
+A bug that only one family of histories can show names it. Three are covered by another defence and are
+switched on together with its absence: two by the merge of P7, which brings back what the wrong leader lacks,
+one by the epoch that each shipped batch says it continues.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+import msgspec
 import pytest
 
 from core.pure import healing, pair
 from core.pure.healing import Healing, Outcome
 from core.pure.jobs import Kind, ReplyMeta, encode_meta
 from core.pure.pair import Action, Event, State
-from core.pure.peer import Ack, Beat, Record, Start, encode
+from core.pure.peer import Ack, Beat, Record, Ship, Start, encode
 from core.pure.replication import Receiver
 from core.pure.twin import Twin
 from core.pure.twin_core import LEASEHOLD, OUTDATED, PEER_OUTDATED, TwinCore
@@ -284,19 +286,20 @@ def the_lesser_log_leads(patch: pytest.MonkeyPatch) -> None:
 
 @bug
 def keeps_its_suffix(patch: pytest.MonkeyPatch) -> None:
-    """A returning node keeps what only it has."""
+    """A returning node keeps what only it has; and it does not ask what a batch continues."""
+    right_ship = Receiver.on_ship
+
+    def on_ship(self: Receiver, message: Ship, frames: Sequence[bytes], now_ms: int) -> bool:
+        return right_ship(self, msgspec.structs.replace(message, prev_epoch=0), frames, now_ms)
+
+    patch.setattr(Receiver, "on_ship", on_ship)
     right = Twin._on_start
 
     def on_start(self: Twin, message: Start, now_ms: int) -> None:
         last = max(message.common, self._replica().last_seq)
-        right(self, _with(message, common=last), now_ms)
+        right(self, msgspec.structs.replace(message, common=last), now_ms)
 
     patch.setattr(Twin, "_on_start", on_start)
-
-
-def _with(message: Start, **changes: Any) -> Start:
-    values = {name: getattr(message, name) for name in message.__struct_fields__}
-    return Start(**{**values, **changes})
 
 
 @bug
