@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from core.errors import DamagedRecordError
 from core.pure.peer import RECORDS_MAX_COUNT, Merge, Merged, Record, Start, encode, row_of
 from core.pure.replication import SHIP_MAX_BYTES, RecordsGoneError, Replica
 
@@ -30,11 +31,12 @@ class Merger:
         self.start: Final = start
         self.done = False
         self.sent_count = 0
+        self.damaged_count = 0
         self._session = session
         self._send = send
         self._number = 0
         self._sent_ms = -RESEND_MS
-        self._common = since
+        self._common = self._seq = since
         self._replica = replica
         self._source = replica.records_after(since)
         self._part: list[bytes] = []
@@ -45,13 +47,11 @@ class Merger:
         batch: list[Record] = []
         size = 0
         while size < SHIP_MAX_BYTES and len(batch) < RECORDS_MAX_COUNT:
-            try:
-                record = next(self._source, None)
-            except RecordsGoneError:
-                record = None
+            record = self._read()
             if record is None:
                 self._last = True
                 break
+            self._seq = record.sequence
             record = self._replica.plain(record)
             if record.sequence <= self._common:
                 continue  # relocated here, and opened before the split: the winner knows it or closed it
@@ -63,6 +63,18 @@ class Merger:
         part = Merge(self._session, self.start.follow, self._number, self._common, rows, self._last)
         self._part = encode(part, [piece for record in batch for piece in record.body])
         self._send(self._part)
+
+    def _read(self) -> Record | None:
+        """The next record that is whole; None behind the last."""
+        while True:
+            try:
+                return next(self._source, None)
+            except RecordsGoneError:
+                return None
+            except DamagedRecordError:  # nobody else has it: it stays in what is set aside
+                self._seq += 1
+                self.damaged_count += 1
+                self._source = self._replica.records_after(self._seq)
 
     def on_merged(self, message: Merged) -> bool:
         """The winner has this part; True when it was the last."""

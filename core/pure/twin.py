@@ -420,5 +420,8 @@ class Twin(TwinCore):
     def _on_merged(self, message: peer.Merged, now_ms: int) -> None:
         merger = self._merger
         if merger is not None and merger.on_merged(message) and self.state is State.JOINING:
-            self._host.tell("merged", f"{merger.sent_count} records of an earlier split are with the active")
+            text = f"{merger.sent_count} records of an earlier split are with the active"
+            if merger.damaged_count:
+                text += f"; {merger.damaged_count} are damaged, and only in the file that is set aside"
+            self._host.tell("merged", text)
             self.receiver.on_start(merger.start, now_ms)

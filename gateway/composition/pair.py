@@ -66,7 +66,11 @@ class Files:
             notify=self._notify,
             progress=progress,
         )
-        return PairJournal(ring, fold.notes)
+        try:
+            return PairJournal(ring, fold.notes)
+        except DamagedStoreError:
+            ring.abandon()
+            raise
 
     def _peer_has_all(self) -> bool:
         """Whether the superblock says that nothing was acknowledged by this node alone."""

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
+from core.errors import DamagedRecordError
 from core.pure.events import Step
 from core.pure.healing import Healing, Outcome, closed_since
 from core.pure.jobs import Job, Now
@@ -162,7 +163,11 @@ class PairHost:
 
     def cut_after(self, seq: int) -> bool:
         """See Host.cut_after."""
-        self._aside(self.journal, seq)
+        try:
+            self._aside(self.journal, seq)
+        except DamagedRecordError as error:
+            self.tell("aside-damaged", f"the whole file is set aside, since a part of it is damaged: {error}")
+            return False
         return self.journal.cut_after(seq)
 
     def begin_again(self, first_seq: int, id_secret: bytes) -> None:
@@ -210,7 +215,7 @@ class PairHost:
             return
         try:
             closed = closed_since(list(journal.records_after(common)))
-        except RecordsGoneError:
+        except (RecordsGoneError, DamagedRecordError):
             closed = set()  # the ring has moved on: better a job too many than one too few
         closed |= journal.closes or set()
         rows: list[MergeRow] = []

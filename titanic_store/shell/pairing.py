@@ -121,8 +121,14 @@ class Paired(Writer[E]):
         return found
 
     def _epoch_at(self, rows: bytes, number: int) -> int:
-        at = _U64.unpack_from(rows, number * ROW.size + _OFFSET_AT)[0]
-        return self.reader.read_header(at).epoch
+        """Of one record of a chunk; of the nearest that is whole, if it is damaged."""
+        for near in (*range(number, len(rows) // ROW.size), *range(number - 1, -1, -1)):
+            at = _U64.unpack_from(rows, near * ROW.size + _OFFSET_AT)[0]
+            try:
+                return self.reader.read_header(at).epoch
+            except DamagedStoreError:
+                continue  # noticed, and mended once there is a peer
+        raise DamagedStoreError(0, "no record of a chunk has a whole header")
 
     def _epoch_end(self, rows: bytes, low: int, high: int, epoch: int) -> int:
         """The first record behind ``low`` with another epoch; epochs never fall, so it is bisected."""

@@ -132,3 +132,11 @@ def test_what_is_mended_survives_a_crash_only_after_its_token() -> None:
     disk.crash()
     again = open_on(disk, MANY)
     assert again.read(again.index[key(SEALED)].request_at) == before
+
+
+def test_epochs_are_known_although_a_header_is_damaged() -> None:
+    """The first record of a sealed chunk says which epoch begins there; the next one stands in for it."""
+    disk, ring, _ = made()
+    before = ring.epochs()
+    disk.flip(ring.index[key(1)].request_at + 20)
+    assert ring.epochs() == before
