@@ -11,7 +11,7 @@ DATA   ?= ./titanic-data
 TARGET  ?= broker
 SECONDS ?= 60
 
-.PHONY: help setup run test check format simulate chaos bench torture fuzz openapi clean
+.PHONY: help setup run test check format simulate chaos bench torture crowds fuzz openapi clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -64,6 +64,9 @@ bench: setup ## ratios against the limits of this machine
 
 torture: setup ## crash the store for MINUTES= (5) from SEED= (random), then kill -9 a node under load
 	$(BIN)/python -m tests.torture --seed $(or $(SEED),0) --minutes $(or $(MINUTES),5)
+
+crowds: setup ## 10,000 idle long-polls at one gateway; the suite has a slice of it
+	TITANIC_TEST_POLLS=10000 $(BIN)/python -m pytest -q tests/gateway/abuse/test_crowds.py
 
 fuzz: setup ## one parser under atheris: TARGET=broker|readers|worker|titanic|admission|wire, SECONDS=60
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris==3.0.0

@@ -26,6 +26,25 @@ def test_script(script: Path) -> None:
     assert "all as documented" in done.stdout
 
 
+@pytest.mark.parametrize(
+    "checker",
+    [("dash", "-n"), ("shellcheck", "-x", "-P", "openapi/curl", "-s", "sh", "-S", "warning")],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("script", SCRIPTS, ids=label)
+def test_script_is_posix_sh(script: Path, checker: tuple[str, ...]) -> None:
+    """No shell but the plainest is needed, nor jq; a wrong step ends it."""
+    if shutil.which(checker[0]) is None:
+        pytest.skip(f"{checker[0]} is not installed")
+    done = subprocess.run(
+        [*checker, str(script)], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = script.read_text()
+    assert "set -eu" in text
+    assert "jq" not in text.split()
+
+
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_script_fails_on_a_deviation(tmp_path: Path) -> None:
     """The script is no decoration: with a worker that miscounts it ends with an error that says so."""
