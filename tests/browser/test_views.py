@@ -93,7 +93,8 @@ def test_filters_and_search(site: Site, visit: Visit) -> None:
     page.click("label[for=state-queued]")
     page.wait_for_url("**/#/jobs?state=queued")
     page.locator(f"a[href='#/jobs/{waiting[1]}']").wait_for()
-    assert set(page.locator("table.jobs td.state").all_inner_texts()) == {"queued"}
+    states = page.locator("table.jobs td.state")
+    until("queued ones alone", lambda: set(states.all_inner_texts()) == {"queued"})
     page.fill("#job-service", "nobody.there")
     page.press("#job-service", "Enter")
     page.wait_for_url("**/#/jobs?service=nobody.there&state=queued")
@@ -136,7 +137,7 @@ def test_life_and_reply_of_a_job(site: Site, visit: Visit) -> None:
     check_shown(page, ".steps", "Reply stored")
     check_shown(page, ".steps", "Attempt 1 started")
     assert text_of(page, ".steps li").startswith("Accepted")
-    assert page.locator(".life-bar .span.running").count() == 1
+    until("the span of its attempt", lambda: page.locator(".life-bar .span.running").count() == 1)
     assert page.locator(".life-bar").get_attribute("aria-label", timeout=1000)
     check_shown(page, "pre.reply-text", "grüße, <i>titanic</i>")
     with page.expect_download() as download:
@@ -177,12 +178,13 @@ def test_cancel_and_close(site: Site, visit: Visit) -> None:
     confirmed(page, "cancel")
     check_shown(page, ".view-head .badge", "cancelled")
     assert site.state(job) == "cancelled"
-    assert page.locator("[data-action]:visible").all_inner_texts() == ["Close"]
+    actions = page.locator("[data-action]:visible")
+    until("nothing but Close is offered", lambda: actions.all_inner_texts() == ["Close"])
     confirmed(page, "close")
     check_shown(page, ".banner", "This job is closed")
     check_shown(page, ".steps", "Closed: request and reply deleted")
     assert site.state(job) == "gone"
-    assert page.locator(".actions-bar button:visible").count() == 0
+    until("nothing is offered", lambda: page.locator(".actions-bar button:visible").count() == 0)
     visit.forgiven.append("410")
 
 

@@ -47,7 +47,7 @@ function fromStatus(job, kinds) {
 }
 
 /**
- * {steps, spans, from, to, unknown} of a job's status (null once it is gone) and its events, oldest first.
+ * {steps, marks, spans, from, to, unknown} of a job's status (null once it is gone) and its events, oldest first.
  * Spans have a kind: scheduled, waiting, running, backoff, unknown. `unknown`: attempts nobody saw are missing.
  */
 export function lifeOf(job, events, now) {
@@ -78,10 +78,12 @@ export function lifeOf(job, events, now) {
   const over = !job || ENDED.has(job.state);
   const first = steps.length ? steps[0].at : now;
   if (kind && !over) turn(now, "");
-  const last = Math.max(first, ...steps.map(({ at }) => at), ...spans.map(({ to }) => to));
+  const marks = steps.filter(({ kind: what }) => what !== "callback"); // told after the end, not part of it
+  const last = Math.max(first, ...marks.map(({ at }) => at), ...spans.map(({ to }) => to));
   const starts = events.filter((event) => event.kind === "started").length;
   return {
     steps,
+    marks,
     spans,
     from: first,
     to: last,

@@ -24,7 +24,7 @@ function bar(life, width) {
     piece.append(svg("title", {}, `${SPAN_WORDS[kind]}: ${span(to - from)}`));
     return piece;
   });
-  const marks = life.steps
+  const marks = life.marks
     .filter(({ kind }) => kind !== "progress")
     .map((step) => {
       const mark = svg("circle", {
