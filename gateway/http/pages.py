@@ -25,6 +25,7 @@ ASSETS: Final = {
     "swagger-ui.css": ("fastapi_offline", _CSS),
     "redoc.standalone.js": ("fastapi_offline", _JS),
     "docs.js": ("gateway.http", _JS),
+    "docs.css": ("gateway.http", _CSS),
     "redoc.js": ("gateway.http", _JS),
     "page.css": ("gateway.http", _CSS),
     "favicon.svg": ("gateway.http", _SVG),

@@ -16,6 +16,9 @@ _DURATION: Final = "such as `30s`, `5m`, `1h30m`, `7d` or ISO 8601 `PT30S`"
 
 
 def _parameter(where: str, name: str, description: str, schema_: Json, **more: Any) -> Json:
+    """One parameter. The docs fill in the example only of those that a request must have."""
+    if where != "path" and "example" in more:
+        schema_ = {**schema_, "examples": [more.pop("example")]}
     required = {"required": True} if where == "path" else {}
     return {"name": name, "in": where, **required, "description": description, "schema": schema_, **more}
 

@@ -158,6 +158,10 @@ def submit_options(query: bytes) -> SubmitOptions:
     if not query:
         return DEFAULTS
     options = SubmitOptions(**_read(query, _SUBMIT, "a submit takes"))
+    if options.delay_ms and options.not_before_ms:
+        raise BadParametersError(
+            [ParameterFault("not_before", "is another way to say delay; give one of them")]
+        )
     if options.expires_after_ms and options.delay_ms >= options.expires_after_ms:
         raise BadParametersError([ParameterFault("expires", "must be longer than delay")])
     return options

@@ -53,3 +53,17 @@ def test_a_job_says_how_far_its_callback_is(family: Processes, tmp_path: Path, b
         assert page.locator(f'a[href="{receiver.url}"]').count() == 0
         visit.check()
         context.close()
+
+
+def test_the_docs_fit_a_phone(browser: Browser, site: Site) -> None:
+    """An operation that is open is not wider than the page, and nothing optional is filled in."""
+    context, visit = visit_of(browser, site.url, viewport={"width": 390, "height": 844})
+    page = visit.page
+    page.goto(f"{site.url}/docs#/jobs/titanic.request")
+    page.locator(".parameters-col_description input").first.wait_for()
+    until("it fits", lambda: page.evaluate("document.documentElement.scrollWidth") <= 390)
+    filled = [field.input_value() for field in page.locator(".parameters input[type=text]").all()]
+    assert filled[0] == "wordcount"
+    assert not any(filled[1:]), filled
+    visit.check()
+    context.close()

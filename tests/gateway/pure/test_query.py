@@ -110,3 +110,10 @@ def test_lists_and_events() -> None:
     assert events_service(b"service=word%20count") == "word count"
     with pytest.raises(BadParametersError):
         events_service(b"state=failed")
+
+
+def test_a_delay_is_said_in_one_way() -> None:
+    """``delay`` and ``not_before`` together are refused: neither can be meant for sure."""
+    with pytest.raises(BadParametersError) as refused:
+        submit_options(b"delay=5s&not_before=2030-01-31T12:00:00Z")
+    assert [fault.parameter for fault in refused.value.faults] == ["not_before"]
