@@ -292,7 +292,12 @@ class _Slot:
         socket = connect_dealer(self._endpoint, identity=self._identity, keys=self._worker.keys)
         if self._watched:
             name = f"inproc://titanic-worker-{next(_monitor_numbers)}"
-            self._monitor = SocketPump(socket.get_monitor_socket(zmq.EVENT_DISCONNECTED, name), self._on_lost)
+            events = zmq.EVENT_DISCONNECTED
+            if (
+                len(self._worker.nodes) > 1
+            ):  # nobody listens there: ask the other, which takes it for a vote (P3)
+                events |= zmq.EVENT_CONNECT_RETRIED
+            self._monitor = SocketPump(socket.get_monitor_socket(events, name), self._on_lost)
             self._monitor.start()
         self._pump = SocketPump(socket, self._on_message, trace=trace_lines(self._worker.trace))
         self._pump.start()

@@ -232,7 +232,8 @@ class PairNode(Node):
     def _receive(self, frames: list[bytes]) -> None:
         """Everything while active. A passive node answers ``titanic.*`` and sends workers away.
 
-        Plain requests get no answer, as in the guide: their clients ask the other node after a while.
+        Plain requests get no answer, as in the guide: their clients ask the other node after a while. Both
+        are votes of somebody who knows no epoch (P3): a system without a gateway fails over too.
         """
         if self.twin.active:
             super()._receive(frames)
@@ -244,8 +245,15 @@ class PairNode(Node):
             return
         if isinstance(message, mdp.WorkerReady):
             self.send(mdp.to_worker_disconnect(message.identity, version=message.version))
-        elif not isinstance(message, mdp.ClientRequest) or message.service.startswith(tsp.RESERVED):
+            self._vote()
+        elif isinstance(message, mdp.ClientRequest) and not message.service.startswith(tsp.RESERVED):
+            self._vote()
+        else:
             super()._receive(frames)
+
+    def _vote(self) -> None:
+        now_ms = self._clock.now().mono_ms
+        self._guarded(lambda: self.twin.on_vote(0, now_ms))
 
     def handle(self, service: bytes, path: Path, body: Sequence[bytes], now: Now) -> None:
         """A ``titanic.*`` request: hello and the pair's own here, jobs in the Titanic service."""
