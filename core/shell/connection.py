@@ -32,7 +32,18 @@ class Connection:
     """One accepted socket: what it says (``wire``), and what is still to be said to it."""
 
     __slots__ = (
-        *("blocked", "born_tick", "doubted", "fd", "head", "head_at", "heard_tick", "receive", "send"),
+        *(
+            "blocked",
+            "born_tick",
+            "doubted",
+            "fd",
+            "head",
+            "head_at",
+            "heard_tick",
+            "receive",
+            "rest",
+            "send",
+        ),
         *("socket", "waiting", "waiting_bytes", "welcome", "wire"),
     )
 
@@ -42,6 +53,7 @@ class Connection:
         self.send, self.receive = accepted.send, accepted.recv
         self.wire = wire
         self.waiting: deque[Sequence[bytes]] = deque()  # messages of this turn, or behind ``head``
+        self.rest: list[list[bytes]] = []  # messages it has sent that the owner has not seen
         self.waiting_bytes = 0  # counted while blocked
         self.head = b""  # what the kernel did not take, from ``head_at`` on
         self.head_at = 0

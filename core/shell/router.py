@@ -29,6 +29,8 @@ Trace = Callable[[str, list[bytes]], None]
 READ_BYTES: Final = 65_536
 READ_MAX_BYTES: Final = 1 << 20  # of a long frame
 TURN_COUNT: Final = 200  # messages of one connection before others have their turn
+TURN_MAX_S: Final = 0.02  # of handling them
+LOOK_COUNT: Final = 8  # messages between two looks at the clock
 TICK_S: Final = 1.0
 HANDSHAKE_TICKS: Final = 5
 PING_TICKS: Final = 15  # of silence, then the peer is asked whether it is there
@@ -347,10 +349,9 @@ class Router:
         messages = wire.receive(data, TURN_COUNT)
         if messages:
             self._received = True
-            self._deliver(messages)
-            if len(messages) == TURN_COUNT and connection.fd >= 0:
-                self._loop.remove_reader(connection.fd)
-                self._unfinished.append(connection)
+            self._deliver(connection, messages)
+            if len(messages) == TURN_COUNT and not connection.rest and connection.fd >= 0:
+                self._put_off(connection, [])
             self._schedule()
         if wire.out:
             if connection.blocked:
@@ -362,9 +363,11 @@ class Router:
         elif wire.opened and not connection.welcome:
             self._welcome(connection)
 
-    def _deliver(self, messages: list[list[bytes]]) -> None:
+    def _deliver(self, connection: Connection, messages: list[list[bytes]]) -> None:
+        """To the owner, one by one, for at most ``TURN_MAX_S``; the rest comes next turn."""
         on_message, trace = self._on_message, self._trace
         rest = iter(messages)
+        count, end = 0, self._loop.time() + TURN_MAX_S if len(messages) > LOOK_COUNT else 0.0
         try:
             for frames in rest:
                 if self._closed:
@@ -372,17 +375,33 @@ class Router:
                 if trace is not None:
                     trace("in", frames)
                 on_message(frames)
+                count += 1
+                if not count % LOOK_COUNT and end and self._loop.time() > end:
+                    break
         except BaseException:  # the loop's handler is told; the others are not to suffer
-            self._loop.call_soon(self._deliver, list(rest))
-            self._schedule()
+            self._put_off(connection, list(rest))
             raise
+        if count < len(messages):
+            self._put_off(connection, list(rest))
+
+    def _put_off(self, connection: Connection, rest: list[list[bytes]]) -> None:
+        """Others have their turn; this connection is not read before ``rest`` and what it sent already."""
+        connection.rest = rest
+        if connection.fd >= 0:
+            self._loop.remove_reader(connection.fd)
+        self._unfinished.append(connection)
+        self._schedule()
 
     def _go_on(self, connection: Connection) -> None:
         """The rest of a long turn; the connection is read again when nothing is left of it."""
-        if connection.fd < 0:
-            return
-        self._loop.add_reader(connection.fd, self._on_readable, connection)
-        self._hand_on(connection, b"")
+        rest, connection.rest = connection.rest, []
+        if connection.fd >= 0:
+            self._loop.add_reader(connection.fd, self._on_readable, connection)
+        if rest:
+            self._received = True
+            self._deliver(connection, rest)
+        if connection.fd >= 0 and not connection.rest:
+            self._hand_on(connection, b"")
 
     def _welcome(self, connection: Connection) -> None:
         """The handshake is done; a name that somebody else uses is not given twice."""

@@ -169,6 +169,32 @@ def test_a_flood_leaves_others_their_turn(runner: asyncio.Runner) -> None:
     runner.run(main())
 
 
+def test_slow_messages_leave_others_their_turn(runner: asyncio.Runner) -> None:
+    """What takes long to handle is put off after 20 ms; it comes in order, also when its sender has gone."""
+
+    async def main() -> None:
+        async with rig() as one:
+            peer = await one.peer(b"slow")
+            clock = asyncio.get_running_loop().time
+            turns: list[int] = []
+
+            def on_message(frames: list[bytes]) -> None:
+                until_s = clock() + 0.005
+                while clock() < until_s:
+                    pass
+                one.got.append(frames)
+                turns.append(one.turns)
+
+            one.on_message = on_message
+            peer.socket.sendall(b"".join(frame(b"%d" % number) for number in range(40)))
+            peer.socket.close()
+            await until(lambda: len(one.got) == 40)
+            assert [frames[1] for frames in one.got] == [b"%d" % number for number in range(40)]
+            assert turns[-1] >= 3, "eight messages of 5 ms are a turn"
+
+    runner.run(main())
+
+
 def test_a_handler_that_raises_loses_only_its_message(runner: asyncio.Runner) -> None:
     """The loop's exception handler is told, and the rest of what came with it still arrives."""
 
