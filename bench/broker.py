@@ -26,7 +26,8 @@ MANY_WORKERS = 1_000
 MANY_SERVICES = 10_000
 IDLE_S = 10.0
 TICK = os.sysconf("SC_CLK_TCK")
-GUIDE, BROKER, NODE = "the guide's broker", "titanic broker", "titanic node"
+GUIDE, FORWARDER, BROKER, NODE = "the guide's broker", "bare forwarder", "titanic broker", "titanic node"
+"""The forwarder is no broker: it moves the same frames over pyzmq and does nothing else: the floor there."""
 
 
 class Contender(msgspec.Struct):
@@ -61,6 +62,7 @@ def start(stack: ExitStack, names: Sequence[str]) -> list[Contender]:
         endpoint = f"tcp://127.0.0.1:{free_port()}"
         argv = {
             GUIDE: [sys.executable, "-m", "bench.peers.guide_broker", endpoint],
+            FORWARDER: [sys.executable, "-m", "bench.peers.forwarder", endpoint],
             BROKER: [*ours, "broker", "--bind", endpoint],
             NODE: [*ours, "node", "--broker", endpoint, "--data", str(folder / "data")],
         }[name]
@@ -81,10 +83,25 @@ def load(contender: Contender, workers: int = WORKERS_COUNT) -> Iterator[Load]:
         peers.close()
 
 
-def throughput(contender: Contender, seconds: float) -> LoadResult:
+class Rate(msgspec.Struct):
+    """Throughput, and what the processor gave for it: µs per request of the broker's process and the load."""
+
+    per_second: float
+    broker_us: float
+    load_us: float
+
+
+def throughput(contender: Contender, seconds: float) -> Rate:
     """100 in flight, four workers."""
     with load(contender) as peers:
-        return peers.closed_loop(IN_FLIGHT, seconds)
+        before, load_before = cpu_seconds(contender.pid), time.process_time()
+        result = peers.closed_loop(IN_FLIGHT, seconds)
+        count = result.per_second * seconds
+        return Rate(
+            result.per_second,
+            (cpu_seconds(contender.pid) - before) / count * 1e6,
+            (time.process_time() - load_before) / count * 1e6,
+        )
 
 
 def latency(contender: Contender, per_second: float, seconds: float) -> LoadResult:
@@ -142,66 +159,83 @@ def main(arguments: Sequence[str], machine: Callable[[], str]) -> None:
     parser.add_argument("--rounds", type=int, default=5, help="counted rounds after one warm-up")
     parser.add_argument("--seconds", type=float, default=3, help="of each run")
     parser.add_argument("--short", action="store_true", help="throughput and latency only")
+    parser.add_argument("--rest", action="store_true", help="the rest only")
     options = parser.parse_args(arguments)
-    rates: dict[str, list[float]] = {}
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # the load keeps to one core, brokers may use all
+    rates: dict[str, list[Rate]] = {}
     tails: dict[str, list[LoadResult]] = {}
     costs: list[Cost] = []
     with ExitStack() as stack:
-        contenders = start(stack, (GUIDE, BROKER, NODE))
-        for number in range(options.rounds + 1):
+        contenders = start(stack, (GUIDE, FORWARDER, BROKER, NODE))
+        for number in range(0 if options.rest else options.rounds + 1):
             note(f"round {number}/{options.rounds}")
             results = {one.name: throughput(one, options.seconds) for one in contenders}
             half = results[GUIDE].per_second / 2
             late = {one.name: latency(one, half, options.seconds) for one in contenders}
-            if not number:
-                continue
-            for name, result in results.items():
-                rates.setdefault(name, []).append(result.per_second)
+            for name, result in results.items() if number else ():
+                rates.setdefault(name, []).append(result)
                 tails.setdefault(name, []).append(late[name])
-            if not options.short:
-                costs.append(cost(contenders[1], options.seconds))
-        idles = [] if options.short else [idle(one) for one in contenders[1:]]
+        for _ in range(0 if options.short else options.rounds):
+            costs += [cost(contenders[2], options.seconds)]
+        idles = [] if options.short else [idle(one) for one in contenders[2:]]
     note("")
     print(
         f"{datetime.now(UTC):%Y-%m-%d}, {machine()}; {options.rounds} rounds of {options.seconds:g} s; "
-        "256-byte bodies; client and workers in one process\n"
+        "256-byte bodies; client and workers in one process that keeps to one core\n"
     )
     print(report(rates, tails, costs, idles))
 
 
 def report(
-    rates: dict[str, list[float]],
+    rates: dict[str, list[Rate]],
     tails: dict[str, list[LoadResult]],
     costs: list[Cost],
     idles: list[float],
 ) -> str:
     """The tables in Markdown."""
     lines = [
-        "| broker | requests/s | at half the guide's rate: p50 ms | p99 ms | unanswered |",
-        "|---|---|---|---|---|",
+        "| broker | requests/s | µs a request: broker | load | at half: p50 ms | p99 ms | unanswered |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, values in rates.items():
+        rate = spread([one.per_second for one in values])
+        ours, load_us = (
+            spread([one.broker_us for one in values], 1),
+            spread([one.load_us for one in values], 1),
+        )
         p50 = spread([result.p50_ms for result in tails[name]], 2)
         p99 = spread([result.p99_ms for result in tails[name]], 2)
         errors = sum(result.errors for result in tails[name])
-        lines.append(f"| {name} | {spread(values)} | {p50} | {p99} | {errors} |")
+        lines.append(f"| {name} | {rate} | {ours} | {load_us} | {p50} | {p99} | {errors} |")
     lines += ["", "| ratio | median (min-max) |", "|---|---|"]
-    for name in (BROKER, NODE):
-        faster = [a / b for a, b in zip(rates[name], rates[GUIDE], strict=True)]
-        lower = [b.p99_ms / a.p99_ms for a, b in zip(tails[name], tails[GUIDE], strict=True)]
-        lines.append(f"| requests/s, {name} ÷ {GUIDE} | {spread(faster, 2)} |")
-        lines.append(f"| p99, {GUIDE} ÷ {name} | {spread(lower, 2)} |")
+    for name in (FORWARDER, BROKER, NODE) if rates else ():
+        lines += ratios(name, rates, tails)
     if costs:
         lines += ["", "| cost of a message to `titanic broker`, all threads | µs |", "|---|---|"]
-        for label, values in (
+        for label, prices in (
             ("one service, 4 workers", [one.few_us for one in costs]),
             ("the same, beside 10,000 services and 996 idle workers", [one.many_us for one in costs]),
             ("one service, 1,000 workers in turn", [one.spread_us for one in costs]),
         ):
-            lines.append(f"| {label} | {spread(values, 1)} |")
+            lines.append(f"| {label} | {spread(prices, 1)} |")
     for name, share in zip((BROKER, NODE), idles, strict=False):
         lines.append(f"\n`{name}` with 1,000 idle workers: {share:.2f} % of a core.")
     return "\n".join(lines)
+
+
+def ratios(name: str, rates: dict[str, list[Rate]], tails: dict[str, list[LoadResult]]) -> list[str]:
+    """Formed round by round."""
+    rows = []
+    for other in (GUIDE, FORWARDER):
+        if name != other:
+            pairs = list(zip(rates[name], rates[other], strict=True))
+            faster = spread([a.per_second / b.per_second for a, b in pairs], 2)
+            rows.append(f"| requests/s, {name} ÷ {other} | {faster} |")
+            saved = spread([b.broker_us / a.broker_us for a, b in pairs], 2)
+            rows.append(f"| processor time a request, {other} ÷ {name} | {saved} |")
+    lower = [b.p99_ms / a.p99_ms for a, b in zip(tails[name], tails[GUIDE], strict=True)]
+    rows.append(f"| p99 at half the guide's rate, {GUIDE} ÷ {name} | {spread(lower, 2)} |")
+    return rows
 
 
 def note(text: str) -> None:

@@ -23,7 +23,7 @@ from bench.load import BODY_BYTES, LoadResult
 HEARTBEAT_S: Final = 2.5
 PATIENCE_S: Final = 20.0
 PAUSE_S: Final = 0.00005
-READ_BYTES: Final = 1 << 18
+READ_BYTES: Final = 1 << 16  # from 128 KiB on malloc asks the kernel each time, which costs 20 µs
 MORE, LONG, COMMAND = 1, 2, 4  # flags of a frame
 
 Tags = Callable[[list[bytes]], None]
