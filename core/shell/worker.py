@@ -293,9 +293,8 @@ class _Slot:
         if self._watched:
             name = f"inproc://titanic-worker-{next(_monitor_numbers)}"
             events = zmq.EVENT_DISCONNECTED
-            if (
-                len(self._worker.nodes) > 1
-            ):  # nobody listens there: ask the other, which takes it for a vote (P3)
+            if len(self._worker.nodes) > 1:
+                # nobody listens there: the other node is asked, and takes the READY for a vote (P3)
                 events |= zmq.EVENT_CONNECT_RETRIED
             self._monitor = SocketPump(socket.get_monitor_socket(events, name), self._on_lost)
             self._monitor.start()

@@ -30,8 +30,11 @@ def test_workers_alone_make_an_idle_pair_fail_over(family: Processes, tmp_path: 
     """Nobody submits anything, no gateway is there; the worker that finds no active node votes."""
     pair = Pair(family, tmp_path)
     active = pair.until_paired()
-    worker = ("worker", SERVICE, "--python", "tests.support.timed_worker:work", "--nodes", pair.both)
-    family.start(*worker, env={"TITANIC_TEST_LOG": str(pair.log)})
+    family.start(
+        *("worker", SERVICE, "--python", "tests.support.timed_worker:work"),
+        *("--nodes", pair.both, "--concurrency", "8"),  # eight that ask, each in its own time
+        env={"TITANIC_TEST_LOG": str(pair.log)},
+    )
     until("the worker is registered", lambda: asked(pair.brokers[active], b"mmi.service", SERVICE) == b"200")
     pair.kill(active)
     pair.until_active(1 - active)
