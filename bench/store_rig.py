@@ -120,13 +120,26 @@ class Bench:
     def fill(self) -> None:
         """More open jobs: the file must grow."""
         self.request(None)
-        self.ring.append(Kind.REQUEST, self.job(), META, (bytes(16_000),))
+        self.ring.append(Kind.REQUEST, self.job(), META, (bytes(4_000),))
+
+    def grow(self) -> None:
+        """The same, and the growing thread has work all the time: no store of this size needs so much."""
+        self.fill()
+        self.ring._head._request_growth(zeros=True)  # noqa: SLF001 - asked for without need
+
+    def burst(self, count: int) -> None:
+        """So many jobs of 4 KB come and go, in one commit."""
+        for _ in range(count):
+            self.churn()
+        self.ring.barrier("burst")
+        while "burst" not in self.wait():
+            pass
 
     def churn(self) -> None:
-        """A job of 16 KB comes and goes: the ring turns."""
+        """A job of 4 KB comes and goes: the ring turns."""
         job = self.job()
         try:
-            self.ring.append(Kind.REQUEST, job, META, (bytes(16_000),))
+            self.ring.append(Kind.REQUEST, job, META, (bytes(4_000),))
         except RingFullError:
             return
         self.ring.append(Kind.CLOSE, job, CLOSED)
