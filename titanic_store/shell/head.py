@@ -106,8 +106,12 @@ class Head(Room):
 
     @property
     def dense(self) -> bool:
-        """More than half of what is used is alive: relocation would cost more than it brings."""
-        return 2 * self.space.live_bytes > len(self.space.order) * self.max_claim
+        """More than half of what is used is alive: relocation would cost more than it brings.
+
+        More than a third, while the room of another slot is allocated anyway.
+        """
+        times = 3 if self.space.chunk_count < self.allocated_chunks else 2
+        return times * self.space.live_bytes > len(self.space.order) * self.max_claim
 
     @property
     def solid(self) -> bool:
