@@ -27,13 +27,9 @@ from core.pure.store_heads import CHUNKS_MAX_COUNT, ChunkRow, Forecast, PinRow, 
 from titanic_store import Ring
 from titanic_store.pure.layout import Layout
 from titanic_store.pure.records import decode_origin
-from titanic_store.pure.space import AHEAD_CHUNKS, SPARE_CHUNKS
-from titanic_store.pure.superblock import BASE_BYTES
 from titanic_store.shell.image import Backups, LiveImage
 from titanic_store.shell.resting import Record, RestingStore
 
-KEPT_CHUNKS: Final = SPARE_CHUNKS + AHEAD_CHUNKS
-"""What the ring keeps free to go on, and ahead of need; a submit finds no room before it is used."""
 PIN_SEARCH_MAX_COUNT: Final = 20_000
 """Entries looked at for what pins the tail; they are the oldest ones, so it is nearly always among them."""
 
@@ -54,10 +50,8 @@ class RingStore:
 
     def forecast(self) -> Forecast:
         """How the ring grows, and when it will be full."""
-        ring, gauges = self._ring, self._ring.gauges
-        chunk_bytes = ring.layout().block.chunk_bytes
-        chunks = (gauges["file_max_bytes"] - BASE_BYTES) // chunk_bytes
-        usable_bytes = max(0, chunks - KEPT_CHUNKS) * chunk_bytes
+        gauges = self._ring.gauges
+        usable_bytes = gauges["capacity_bytes"]
         needed, per_minute = needed_bytes(gauges), self._growth.per_minute()
         return Forecast(needed, usable_bytes, per_minute, full_in_ms(needed, usable_bytes, per_minute))
 

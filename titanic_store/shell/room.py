@@ -102,6 +102,11 @@ class Room(ABC):
         return room(min(self.allocated_chunks, self.max_chunks), self.max_claim) - self.promised_bytes
 
     @property
+    def limit_bytes(self) -> int:
+        """What may be promised to jobs in all, once the file has its full length."""
+        return capacity_bytes(max(self.max_chunks, self.block.chunk_count), self.max_claim)
+
+    @property
     def state_bytes(self) -> int:
         """How long the state in a relocated record may be."""
         return STATE_WIDE_BYTES if self.spare_bytes(opens=False) > 4 * STATE_WIDE_BYTES else STATE_BYTES

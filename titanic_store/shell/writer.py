@@ -193,6 +193,7 @@ class Writer(Generic[E]):
             "file_bytes": self.file_bytes,
             "file_max_bytes": max(self.file_bytes, head.max_bytes),
             "free_bytes": head.free_bytes,
+            "capacity_bytes": head.limit_bytes,
             "live_bytes": head.space.live_bytes,
             "reserved_bytes": head.reserved_bytes,
             "reply_reserve_bytes": self._options.reply_reserve_bytes,
