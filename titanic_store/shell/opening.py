@@ -123,6 +123,7 @@ def open_ring(
             recovered = Recovery(storage, owner, str(path), progress).run()
         for warning in recovered.warnings:
             log.warning("%s: %s", path, warning)
+        storage.fill_holes()
         ring = Ring(storage, owner, options, recovered, notify)
         give_back()
         return ring

@@ -1,12 +1,15 @@
 """What is promised is kept (R8): the room of accepted jobs' endings is nobody else's, full disk or not."""
 
+import errno
+import os
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 
 import pytest
 
-from tests.titanic_store.rig import CHUNK, Pebble, key, open_on, options, request, settle
-from titanic_store import Kind, Options, Ring, RingBusyError, RingFullError
+from tests.titanic_store.rig import CHUNK, Pebble, Waiting, key, open_on, options, request, settle
+from titanic_store import Kind, Options, Ring, RingBusyError, RingFullError, StoreUnwritableError
 from titanic_store.shell.faulty import FaultyDisk
 
 KEPT: int = 1024
@@ -234,6 +237,55 @@ def test_a_longer_file_is_remembered_at_open() -> None:
     ring = open_on(disk, wanted)
     assert ring.gauges["allocated_bytes"] == size
     end_all(ring, [ring.index[key(number)] for number in range(400)], Random(4))
+
+
+def sparse(path: Path) -> None:
+    """A closed store with a hole for every page of zeros, as `restore` writes it."""
+    waiting = Waiting(path, options(chunks=8, max_chunks=40))
+    request(waiting.ring, 1)
+    waiting.wait(1)
+    waiting.ring.close()
+    raw = path.read_bytes()
+    path.unlink()
+    with path.open("wb") as file:
+        for at in range(0, len(raw), 4096):
+            page = raw[at : at + 4096]
+            file.seek(len(page), os.SEEK_CUR) if not any(page) else file.write(page)
+        file.truncate(len(raw))
+
+
+def holes_bytes(path: Path) -> int:
+    found = path.stat()
+    return max(0, found.st_size - found.st_blocks * 512)
+
+
+def test_a_file_with_holes_gets_its_room_at_open(tmp_path: Path) -> None:
+    """What is promised is there: a restored store has its bytes on the disk before it accepts a job (R9)."""
+    path = tmp_path / "titanic.ring"
+    sparse(path)
+    if not holes_bytes(path):
+        pytest.skip("this file system keeps no holes")
+    waiting = Waiting(path, options(max_chunks=40))
+    assert not holes_bytes(path)
+    assert set(waiting.ring.index) == {key(1)}
+    waiting.ring.close()
+
+
+def test_a_file_with_holes_on_a_full_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the start and by name, not in the middle of a commit."""
+    path = tmp_path / "titanic.ring"
+    sparse(path)
+    if not holes_bytes(path):
+        pytest.skip("this file system keeps no holes")
+
+    def full(fd: int, offset: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(StoreUnwritableError, match="make room on the disk"):
+        Waiting(path, options(max_chunks=40))
+    monkeypatch.undo()
+    Waiting(path, options(max_chunks=40)).ring.close()
 
 
 def test_options_say_what_is_kept() -> None:
