@@ -24,7 +24,7 @@ from pathlib import Path
 from bench import polls
 from bench.load import BODY_BYTES, Connection, LoadResult, closed_loop, data_folder, post, wrk
 from bench.peers import restate
-from bench.scripts import CALL, ROUND_TRIP, scripted
+from bench.scripts import CALL, ROUND_TRIP, SUBMIT_AND_WAIT, scripted
 from bench.stable import ECHO, SUBMIT, TITANIC, NoOp, Titanic, emptied, key_file
 
 __all__ = ["PARTS", "RATIOS", "SUBMIT", "TITANIC"]
@@ -124,8 +124,11 @@ def trip(stack: ExitStack, seconds: float) -> Runs:
     ours, theirs = Titanic(stack, folder, "ours"), restate.start(stack, folder)
     runs: Runs = {
         "submit-reply-close, 64 in flight": ours.measured(
-            lambda: scripted(ours.url, ECHO, ROUND_TRIP, 64, seconds)
-        )
+            lambda: scripted(ours.url, ECHO, ROUND_TRIP, 64, seconds, threads=64)
+        ),
+        "submit with wait, close, 64 in flight": ours.measured(
+            lambda: scripted(ours.url, ECHO, SUBMIT_AND_WAIT, 64, seconds)
+        ),
     }
     if theirs is not None:
         runs["Restate call, 64 in flight"] = theirs.measured(
@@ -248,6 +251,7 @@ RATIOS = [
     ("batch submit, jobs", "Restate send, 32 conn", "rate"),
     ("batch submit, jobs", "Restate send, 128 conn", "rate"),
     ("submit-reply-close, 64 in flight", "Restate call, 64 in flight", "rate"),
+    ("submit with wait, close, 64 in flight", "Restate call, 64 in flight", "rate"),
     ("GET of a reply, 32 conn", "no-op GET, 32 conn", "rate"),
     ("GET of a reply, 128 conn", "no-op GET, 128 conn", "rate"),
     ("keys and metrics, 32 conn", "no keys, no metrics, 32 conn", "rate"),

@@ -60,6 +60,35 @@ end
 )
 """Submit, wait for the reply, close; a thread is one connection: wrk does not say whose answer it is."""
 
+SUBMIT_AND_WAIT = (
+    _COMMON
+    + """
+local prefer = {["Prefer"] = "wait=30"}
+local done, head, tail = {}, 1, 0
+function request()
+  if head <= tail then
+    local place = done[head]
+    done[head] = nil
+    head = head + 1
+    return wrk.format("DELETE", place)
+  end
+  return wrk.format("POST", PATH, prefer, body())
+end
+function response(status, headers, text)
+  if status == 200 then
+    settled(text)
+    tail = tail + 1
+    done[tail] = headers["location"]
+  elseif status == 204 then
+    ops = ops + 1
+  else
+    bad = bad + 1
+  end
+end
+"""
+)
+"""Submit and wait for the reply in one request, then close it; whichever connection is free closes."""
+
 CALL = (
     _COMMON
     + """
@@ -79,14 +108,16 @@ def scripted(
     connections: int,
     seconds: float,
     headers: Mapping[str, str] | None = None,
+    *,
+    threads: int = 1,
 ) -> LoadResult:
-    """Operations per second of a script above, a thread per connection; latencies are those of requests."""
+    """Operations per second of a script above; latencies are those of requests."""
     fields = ",".join(f'["{name}"]="{value}"' for name, value in (headers or {}).items())
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
         file.write(f'PATH = "{path}"\nHEADERS = {{{fields}}}\n{script}')
         file.flush()
         done = subprocess.run(
-            [need_wrk(), f"-t{connections}", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency",
+            [need_wrk(), f"-t{threads}", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency",
              "--timeout", "30s", "-s", file.name, url],
             capture_output=True, text=True, check=True,
         )  # fmt: skip

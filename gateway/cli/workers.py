@@ -61,6 +61,7 @@ def worker(
     --memory, a job whose reply is in the file is answered from it.
     """
     from core.shell.exec_worker import run_worker
+    from gateway.composition.collector import calm_collector
 
     _check(service, protocol)
     handler = _handler(service, command, python)
@@ -75,6 +76,7 @@ def worker(
     with _remembering(memory) as kept:
         facts(values, as_json, title="worker runs; Ctrl-C stops it when the jobs at hand are done")
         hold_leash()
+        calm_collector()
         try:
             code = run_worker(
                 service, handler, endpoints, concurrency, identity, tracer(verbose), keys,

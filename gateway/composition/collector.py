@@ -1,4 +1,4 @@
-"""The cycle collector, set for a process that holds a million objects which form no cycles."""
+"""The cycle collector, set for processes whose many objects form no cycles, or stay for ever."""
 
 from __future__ import annotations
 

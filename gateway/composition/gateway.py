@@ -11,6 +11,7 @@ from core.shell.curve import ClientKeys, load_client
 from core.shell.dealer import NodeDealer, TraceLine
 from core.shell.failover import PairDealer
 from gateway.composition import telemetry
+from gateway.composition.collector import calm_collector
 from gateway.composition.settings import Settings
 from gateway.http import server
 from gateway.http.settings import GatewaySettings
@@ -112,11 +113,16 @@ def run(
     link = None
     if keys is not None or trace is not None or len(http.nodes) > 1:
         link = NodeLink(http.nodes, keys, trace, settings.failover_wait / 1000)
+
+    def started(url: str) -> None:
+        calm_collector()  # the application, with all its models and routes, is never looked at again
+        ready({"http": url, "nodes": ",".join(http.nodes)})
+
     with server.bind(http) as listening:
         return server.run(
             http,
             sock=listening,
             link=link,
             tracer=telemetry.tracer(settings, "gateway"),
-            started=lambda url: ready({"http": url, "nodes": ",".join(http.nodes)}),
+            started=started,
         )

@@ -56,10 +56,7 @@ class Promise:
     def accepted(self, key: bytes, stored: Stored) -> None:
         """See Submitter."""
         if not self.future.done():
-            ack = tsp.SubmitAck(
-                key, stored.state, stored.created_ms, stored.durability, stored.epoch, stored.replayed
-            )
-            self.future.set_result(ack)
+            self.future.set_result(stored.ack(key))
 
     def refused(self, error: Exception) -> None:
         """See Submitter."""

@@ -98,6 +98,29 @@ class FastPath:
         self._node.coalescer.add(meta, body, exchange)
         return True
 
+    def stay(self, known: Known, key: bytes, stored: Stored, exchange: Exchange) -> asyncio.Task[None]:
+        """A stored job whose submitter prefers to wait: answer with the reply, or the receipt after all."""
+        return asyncio.get_running_loop().create_task(self._stay(known, key, stored, exchange))
+
+    async def _stay(self, known: Known, key: bytes, stored: Stored, exchange: Exchange) -> None:
+        assert known.service is not None, "whoever submits names a service"
+        try:
+            ack = stored.ack(key)
+            receipt = receipt_head(key.hex().encode(), ack.durability, ack.epoch, replayed=ack.replayed)
+            status, headers, body = await self._hot.answer_submit(
+                ack,
+                known.service,
+                receipt,
+                self._hot.granted(known.wait_s),
+                known.accept,
+                self._waits.while_serving,
+            )
+            raw = head_bytes(status, exchange.default_headers, headers) + body
+        except Exception as error:
+            exchange.refused(error)
+            return
+        exchange.answer(status, raw)
+
     def look(self, known: Known, key: bytes, exchange: Exchange) -> asyncio.Task[None] | None:
         """Fetch a reply, or close a job; the task may be cancelled. None: not here."""
         caller = NOBODY
@@ -137,9 +160,12 @@ class FastPath:
 
     # -- answers
 
-    def receipt(self, known: Known, stored: Stored, size_bytes: int, default: _Headers) -> list[bytes]:
-        """The 202 of a submit, whole: the bytes before, between and behind the job's id."""
+    def count_stored(self, size_bytes: int) -> None:
+        """So many bytes of a body are stored."""
         self._hot.submitted_bytes += size_bytes
+
+    def receipt(self, known: Known, stored: Stored, default: _Headers) -> list[bytes]:
+        """The 202 of a submit, whole: the bytes before, between and behind the job's id."""
         if known.stored is stored and known.date is default:
             return known.receipt
         assert known.service is not None, "whoever submits names a service"

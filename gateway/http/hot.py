@@ -12,8 +12,9 @@ are exceptions because they are rare.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any, Final
 
 from starlette.types import Receive, Scope, Send
 
@@ -39,6 +40,8 @@ from gateway.pure.views import AcceptedView, encode_job
 
 Reply = tuple[int, list[tuple[bytes, bytes]], bytes]
 """Status, headers and body of an answer."""
+Until = Callable[[Coroutine[Any, Any, list[bytes]]], Awaitable[list[bytes] | None]]
+"""Waits for a call to the node as long as it makes sense; None when the server stops."""
 
 _JSON: Final = (b"content-type", b"application/json")
 _FRAMES: Final = (b"content-type", negotiate.FRAMES_TYPE)
@@ -106,28 +109,39 @@ class HotPath:
         self.submitted_bytes += len(body)
         if demanded is not None:
             await self._keep_demand(demanded, ack)
-        return await self._receipt(scope, receive, send, ack, headers, service)
-
-    async def _receipt(
-        self,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        ack: tsp.SubmitAck,
-        headers: Mapping[bytes, bytes],
-        service: Service,
-    ) -> int:
-        hex_id = ack.key.hex().encode()
-        receipt = receipt_head(hex_id, ack.durability, ack.epoch, replayed=ack.replayed)
+        receipt = receipt_head(ack.key.hex().encode(), ack.durability, ack.epoch, replayed=ack.replayed)
         if REQUEST_ID in headers:
             receipt.extend(echoed(headers[REQUEST_ID]))
-        if b"prefer" in headers:
-            status = await self._reply_to_submit(scope, receive, send, ack, receipt)
-            if status:
-                return status
-        answer = self._accepted.encode(hex_id, service.json, ack.state, ack.created_ms)
+        wait_s = self._wait(scope) if b"prefer" in headers else 0
+        if not wait_s and b"prefer" in headers and negotiate.responds_async(_values(scope, b"prefer")):
+            receipt.append((b"preference-applied", b"respond-async"))
+        accept = _values(scope, b"accept")
+        until = partial(self._waits.until, receive=receive)
+        return await _send(send, await self.answer_submit(ack, service, receipt, wait_s, accept, until))
+
+    async def answer_submit(
+        self,
+        ack: tsp.SubmitAck,
+        service: Service,
+        receipt: list[tuple[bytes, bytes]],
+        wait_s: float,
+        accept: Sequence[bytes],
+        until: Until,
+    ) -> Reply:
+        """The reply if it is there within ``wait_s`` seconds, else 202. Raises ProblemError, ClientGoneError.
+
+        ``receipt`` are the first headers of either; ``until`` waits for as long as the client does.
+        """
+        if wait_s:
+            receipt.append(applied(wait_s))
+            reply = await self._reply_to_submit(
+                until(self._node.watch(tsp.FETCH, ack.key, wait_s)), accept, receipt
+            )
+            if reply is not None:
+                return reply
+        answer = self._accepted.encode(ack.key.hex().encode(), service.json, ack.state, ack.created_ms)
         receipt += receipt_tail(len(answer), self._node.retry_after_s(service.text))
-        return await _send(send, (202, receipt, answer))
+        return 202, receipt, answer
 
     @property
     def body_max_bytes(self) -> int:
@@ -183,31 +197,23 @@ class HotPath:
 
     async def _reply_to_submit(
         self,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        ack: tsp.SubmitAck,
+        waiting: Awaitable[list[bytes] | None],
+        accept: Sequence[bytes],
         receipt: list[tuple[bytes, bytes]],
-    ) -> int:
-        """Wait as preferred and send the reply; 0 if it is not there: the job is accepted all the same."""
-        wait_s = self._wait(scope)
-        if not wait_s:
-            if negotiate.responds_async(_values(scope, b"prefer")):
-                receipt.append((b"preference-applied", b"respond-async"))
-            return 0
-        receipt.append(applied(wait_s))
+    ) -> Reply | None:
+        """The reply that ``waiting`` brings; None if it is not there: the job is accepted all the same."""
         try:
-            answer = await self._waits.until(self._node.watch(tsp.FETCH, ack.key, wait_s), receive)
+            answer = await waiting
         except (ServerUnreachableError, PeerError) as error:
             del error  # the job is stored: 202 says so, and asking for the reply will meet the node again
-            return 0
+            return None
         if answer is None or answer[0] not in (tsp.OK, tsp.CONFLICT, tsp.GONE):
-            return 0
+            return None
         if answer[0] != tsp.OK:
             problem = problem_of(answer)
             problem.headers = (*problem.headers, *receipt)
             raise problem
-        return await _send(send, _reply(_values(scope, b"accept"), answer, receipt))
+        return _reply(accept, answer, receipt)
 
     async def _keep_demand(self, demanded: bytes, ack: tsp.SubmitAck) -> None:
         """The node may have become another one since its hello: what is worth less is not kept."""

@@ -24,7 +24,7 @@ from gateway.pure import problems
 from gateway.pure.heads import Cut, Known, cut, job_key, size_of
 from gateway.pure.packing import Stored
 from gateway.pure.problems import ProblemKind
-from gateway.pure.target import REPLY, SUBMIT
+from gateway.pure.target import CLOSE, SUBMIT
 
 HEAD_MAX_BYTES: Final = 32 * 1024
 HEADERS_MAX_COUNT: Final = 100
@@ -211,8 +211,15 @@ class GatewayProtocol(HttpToolsProtocol):
         """See Submitter: 202, now that the job is durable (D1)."""
         known, fast = self._known, self._fast
         assert known is not None and fast is not None, "only who asked is answered"  # noqa: PT018
+        fast.count_stored(self._size)
+        if known.wait_s:
+            if self._gone:
+                self._leave(known, fast)
+            else:
+                self._task = fast.stay(known, key, stored, self)
+            return
         try:
-            receipt = fast.receipt(known, stored, self._size, self.default_headers)
+            receipt = fast.receipt(known, stored, self.default_headers)
         except Exception as error:
             self.refused(error)
             return
@@ -249,17 +256,16 @@ class GatewayProtocol(HttpToolsProtocol):
         """See asyncio; who waited for a reply waits no longer, but what is being stored is stored."""
         self._gone = True
         self._held = self._partial = b""
-        known = self._known
-        if (
-            known is not None
-            and self._task is not None
-            and known.operation == REPLY
-            and self._fast is not None
-        ):
+        known, fast = self._known, self._fast
+        if known is not None and fast is not None and self._task is not None and known.operation != CLOSE:
             self._task.cancel()
-            self._known = self._task = None
-            self._fast.observe(known, CLIENT_GONE, perf_counter() - self._began_s)
+            self._leave(known, fast)
         super().connection_lost(exc)
+
+    def _leave(self, known: Known, fast: FastPath) -> None:
+        """Nobody waits for this answer any more."""
+        self._known = self._task = None
+        fast.observe(known, CLIENT_GONE, perf_counter() - self._began_s)
 
     def shutdown(self) -> None:
         """See uvicorn: the request at hand is the last of this connection."""

@@ -37,7 +37,7 @@ _SILENT: Final = frozenset(
 )  # fmt: skip
 """Headers that change nothing about how these requests are answered; ``accept`` does for replies."""
 _ALLOWED: Final[Mapping[str, frozenset[bytes]]] = {
-    target.SUBMIT: _SILENT | {b"content-length", b"content-type"},
+    target.SUBMIT: _SILENT | {b"content-length", b"content-type", b"prefer"},
     target.REPLY: _SILENT | {b"prefer"},
     target.CLOSE: _SILENT,
 }
@@ -160,8 +160,10 @@ def understand(
             return None
     elif argument != found.varies or job_key(argument) is None:
         return None
-    elif b"prefer" in fields:
+    if b"prefer" in fields:
         wait_s = negotiate.wait_s([fields[b"prefer"]]) or 0
+        if fields[b"prefer"] != b"wait=%d" % wait_s:
+            return None  # other preferences are answered with more words
     return Known(method, operation, fields, service, wait_s)
 
 

@@ -35,6 +35,10 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
         """Lines that were judged one by one."""
         return cls(keys, "", ack.created_ms, ack.durability, ack.epoch, lines=ack.lines)
 
+    def ack(self, key: bytes) -> tsp.SubmitAck:
+        """What is said of the job stored under ``key``."""
+        return tsp.SubmitAck(key, self.state, self.created_ms, self.durability, self.epoch, self.replayed)
+
     def with_state(self, state: str) -> Stored:
         """The same for one of the lines, which is in this state."""
         return msgspec.structs.replace(self, state=state, lines=())
