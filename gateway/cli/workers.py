@@ -61,7 +61,6 @@ def worker(
     --memory, a job whose reply is in the file is answered from it.
     """
     from core.shell.exec_worker import run_worker
-    from gateway.composition.collector import calm_collector
 
     _check(service, protocol)
     handler = _handler(service, command, python)
@@ -75,8 +74,7 @@ def worker(
     values = {"service": service, "nodes": ",".join(endpoints), "concurrency": concurrency}
     with _remembering(memory) as kept:
         facts(values, as_json, title="worker runs; Ctrl-C stops it when the jobs at hand are done")
-        hold_leash()
-        calm_collector()
+        _settle()
         try:
             code = run_worker(
                 service, handler, endpoints, concurrency, identity, tracer(verbose), keys,
@@ -85,6 +83,14 @@ def worker(
         except ValueError as error:
             raise CliError(str(error), ExitCode.WRONG_USE) from None
     raise typer.Exit(code)
+
+
+def _settle() -> None:
+    """The process is as it will stay."""
+    from gateway.composition.collector import calm_collector
+
+    hold_leash()
+    calm_collector()
 
 
 def _check(service: str, protocol: str) -> None:
