@@ -14,7 +14,7 @@ from core.pure import tsp
 from core.pure.answering import STATE_NAMES, Answering, error
 from core.pure.events import EventLog
 from core.pure.ids import made_at_ms
-from core.pure.jobs import ENDED, Job, Now, State
+from core.pure.jobs import ENDED, KEY_BYTES, Job, Now, State
 from core.pure.lifecycle import Lifecycle
 from core.pure.mmi import Directory
 from core.pure.ports import Answer, AnswerService, AnswerState, AnswerStatus, Path, Port
@@ -95,20 +95,31 @@ class Desk:
             self._port.perform(AnswerStatus(path, service, job, tsp.OK))
 
     def delete(self, path: Path, body: Sequence[bytes], now: Now) -> None:
-        """``titanic.delete``: plain close, for those who may see the job."""
+        """``titanic.delete``: plain close, for those who may see the jobs; one answer when all are gone."""
         try:
             head = tsp.decode_job(body[0])
         except (msgspec.MsgspecError, IndexError) as wrong:
             self._answering.answer(path, tsp.DELETE, *error(tsp.UNKNOWN, f"head: {wrong}"))
             return
+        if len(head.key) > tsp.BATCH_MAX_COUNT * KEY_BYTES:
+            detail = f"more than {tsp.BATCH_MAX_COUNT} jobs at once"
+            self._answering.answer(path, tsp.DELETE, *error(tsp.UNKNOWN, detail))
+            return
         answer = Answer(path, tsp.DELETE, (tsp.OK, tsp.encode_head(tsp.Deleted(head.key))))
-        job = self._index.get(head.key)
-        if job is None or job.state == State.BINDING or (head.owner and job.owner.name != head.owner):
-            self._port.perform(answer)
-        elif job.state == State.CLOSING:
+        found = [
+            job
+            for at in range(0, len(head.key), KEY_BYTES)
+            if (job := self._index.get(head.key[at : at + KEY_BYTES])) is not None
+            and job.state != State.BINDING
+            and not (head.owner and job.owner.name != head.owner)
+        ]
+        for job in found:
+            if job.state != State.CLOSING:
+                self._life.close(job, (), now)
+        if found:
             self._port.barrier((answer,))
         else:
-            self._life.close(job, (answer,), now)
+            self._port.perform(answer)
 
     def _maybe_job(self, path: Path, service: bytes, body: Sequence[bytes]) -> Job | None:
         try:

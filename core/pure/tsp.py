@@ -101,7 +101,10 @@ class FetchHead(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class JobHead(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """``titanic.cancel``, ``titanic.retry`` and ``titanic.delete``: which job."""
+    """``titanic.cancel``, ``titanic.retry`` and ``titanic.delete``: which job.
+
+    To delete, ``key`` may be up to a thousand ids, one behind the other.
+    """
 
     key: bytes
     owner: str = ""
@@ -173,7 +176,7 @@ class CalledHead(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Deleted(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """200 to a delete: the job, if there was one of this owner, is gone for good; to a ``called``: noted."""
+    """200 to a delete: the jobs, if any were of this owner, are gone for good; to a ``called``: noted."""
 
     key: bytes
 

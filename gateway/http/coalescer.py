@@ -145,7 +145,7 @@ class Coalescer:
                 await self._judge(line, stored, meta, frame, submitter)
         except Exception as error:
             for _, submitter in waiting[done:]:
-                submitter.refused(_own(error))
+                submitter.refused(own_error(error))
 
     async def _judge(
         self, line: tsp.BatchLine, stored: Stored, meta: RequestMeta, frame: bytes, submitter: Submitter
@@ -156,7 +156,7 @@ class Coalescer:
             try:
                 await self._send_one(meta, frame, submitter)
             except Exception as error:
-                submitter.refused(_own(error))
+                submitter.refused(own_error(error))
         else:
             submitter.refused(line_problem(line))
 
@@ -169,7 +169,7 @@ _OK: Final = int(tsp.OK)
 _CONFLICT: Final = int(tsp.CONFLICT)
 
 
-def _own(error: Exception) -> Exception:
+def own_error(error: Exception) -> Exception:
     """Each gets an error of its own: problems are given headers by who sends them."""
     if isinstance(error, ProblemError):
         return ProblemError(error.kind, error.detail, extra=error.extra, headers=error.headers)

@@ -20,6 +20,7 @@ from core.pure.ids import RANDOM_BITS, Mint
 from core.pure.jobs import RequestMeta
 from core.pure.pair_heads import PAIR, PairCommand, decode_pair_status
 from gateway.errors import ProblemError
+from gateway.http.closer import Closer
 from gateway.http.coalescer import Coalescer
 from gateway.pure.answers import ENDED, problem_of
 from gateway.pure.negotiate import durability_rank
@@ -64,6 +65,7 @@ class Node:
         self.paces = Paces()
         self.quotas = Quotas()
         self.coalescer = Coalescer(self.submit_alone, self.batch)
+        self.closer = Closer(self.close_alone)
         self.repeats_count = 0
         self.unreachable_count = 0
         self._timeout_s = timeout_s
@@ -247,9 +249,14 @@ class Node:
 
     async def close(self, key: bytes, owner: str = "") -> None:
         """The job and its bytes are gone, durably; also when nobody, or not this owner, has such a job."""
-        if owner:
-            await self.ask(tsp.DELETE, tsp.JobHead(key, owner), tsp.decode_deleted)
+        await self.closer.close(key, owner)
+
+    async def close_alone(self, keys: Sequence[bytes], owner: str) -> None:
+        """See :meth:`close`; of several jobs in one message."""
+        if owner or len(keys) > 1:
+            await self.ask(tsp.DELETE, tsp.JobHead(b"".join(keys), owner), tsp.decode_deleted)
             return
+        (key,) = keys
         answer = await self._call(tsp.CLOSE, (key.hex().encode(),), self._timeout_s)
         status = tsp.status_of(answer)
         if status != tsp.OK:  # plain TSP: the text follows the digits

@@ -49,6 +49,7 @@ def test_any_head_is_answered_once(service: bytes, body: list[object]) -> None:
     frames = [part if isinstance(part, bytes) else tsp.encode_head(part) for part in body]
     rig.titanic.handle(service, PATH, frames, rig.now)
     rig.sync()
+    rig.pass_ms(tsp.WAIT_MAX_MS)  # a question about events may say how long it waits
     assert len(rig.answers) == count + 1
     assert tsp.status_of(rig.answers[-1][2]).isdigit()
 
@@ -407,3 +408,21 @@ def test_what_is_gone_is_a_gap() -> None:
     assert events(again, base).gap_to == -1
     again.submit()
     assert [event.id for event in events(again, base).events] == [base + 1]
+
+
+def test_many_are_deleted_with_one_answer() -> None:
+    """One answer once all are durably gone; unknown ones, another owner's and one named twice harm nobody."""
+    rig = Rig()
+    mine = [rig.submit(owner="k") for _ in range(3)]
+    other = rig.submit(owner="other")
+    keys = b"".join([*mine, mine[0], rig.key(), other])
+    count = len(rig.answers)
+    assert rig.ask(tsp.DELETE, tsp.encode_head(tsp.JobHead(keys, "k"))) is None
+    assert set(mine) < set(rig.journal.index)
+    rig.sync()
+    assert len(rig.answers) == count + 1
+    assert tsp.decode_deleted(rig.answers[-1][2][1]).key == keys
+    assert list(rig.journal.index) == [other]
+    too_many = rig.ask(tsp.DELETE, tsp.encode_head(tsp.JobHead(b"k" * 16 * 1_001)))
+    assert too_many is not None
+    assert too_many[0] == tsp.UNKNOWN

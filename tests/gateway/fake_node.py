@@ -300,8 +300,9 @@ class FakeNode:
     def delete(self, raw: bytes) -> list[bytes]:
         """See tsp.DELETE."""
         head = tsp.decode_job(raw)
-        if self._find(head.key, head.owner) is not None:
-            del self.jobs[head.key]
+        for at in range(0, len(head.key), 16):
+            if self._find(head.key[at : at + 16], head.owner) is not None:
+                del self.jobs[head.key[at : at + 16]]
         return [tsp.OK, tsp.encode_head(tsp.Deleted(head.key))]
 
     def cancel_job(self, raw: bytes) -> list[bytes]:

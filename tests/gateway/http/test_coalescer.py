@@ -190,3 +190,36 @@ def test_no_node() -> None:
         return await rig.all([(META, b"x"), (META, b"y")])
 
     assert all(isinstance(error, ServerUnreachableError) for error in rig.run(work))
+
+
+def test_closes_gather_while_one_is_on_its_way() -> None:
+    """The first goes alone, those of one owner that come meanwhile go together; each job is gone."""
+    rig = Rig()
+    made: list[bytes] = []
+
+    async def work(rig: Rig) -> list[Outcome]:
+        acks = await rig.all([(META, b"%d" % number) for number in range(6)])
+        made.extend(ack.key for ack in acks if isinstance(ack, tsp.SubmitAck))
+        rig.fake.calls.clear()
+        await rig.node.close(made[0])
+        await asyncio.gather(*(rig.node.close(key) for key in made[1:4]), rig.node.close(made[4], "stranger"))
+        return acks
+
+    rig.run(work)
+    assert rig.fake.calls == [tsp.CLOSE, tsp.DELETE, tsp.DELETE]
+    assert list(rig.fake.jobs) == made[4:]
+
+
+def test_a_refused_group_of_closes() -> None:
+    """Each learns it, with an error of its own."""
+    rig = Rig()
+
+    async def work(rig: Rig) -> list[BaseException | None]:
+        rig.fake.refusal = (tsp.ERROR, "no")
+        return list(
+            await asyncio.gather(*(rig.node.close(b"k" * 16) for _ in range(3)), return_exceptions=True)
+        )
+
+    errors = rig.run(work)
+    assert all(isinstance(error, ProblemError) for error in errors)
+    assert len({id(error) for error in errors}) == 3
