@@ -155,16 +155,21 @@ def _requests(processes: list[Counts]) -> Metric:
     return requests
 
 
+def _words(name: str) -> str:
+    """What the node calls it, as words."""
+    return _plain(name).replace("_", " ").capitalize()
+
+
 def _plain(name: str) -> str:
     return _NAME.sub("_", name.lower()).strip("_")
 
 
 def _of_node(stats: Stats) -> Iterator[Metric]:
-    text = "See the node's reference."
     for name, count in sorted(stats.counters.items()):
+        text = f"{_words(name)}, since the node started."
         yield CounterMetricFamily(f"titanic_node_{_plain(name)}", text, value=count)
     for name, value in sorted(stats.gauges.items()):
-        yield GaugeMetricFamily(f"titanic_node_{_plain(name)}", text, value=value)
+        yield GaugeMetricFamily(f"titanic_node_{_plain(name)}", f"{_words(name)}, now.", value=value)
     shown = sorted(stats.services)[:SERVICES_MAX]
     omitted = len(stats.services) - len(shown)
     bound = "Services not shown here, to bound labels."

@@ -26,6 +26,9 @@ it did not wait.
 
 **Repeating.** A submit whose answer was lost is repeated with the same `Idempotency-Key`: it makes one job.
 
+**Being told.** With `callback=URL` the end of a job is posted there, signed as Standard Webhooks has it, at
+least once; the status of the job says how far that is.
+
 **Errors** are problem documents (RFC 9457). The `type` of each leads to its explanation at
 [/problems](/problems).
 

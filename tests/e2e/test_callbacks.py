@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support.pair import Pair
 from tests.support.processes import Processes, processes, run, until
 from tests.support.receiver import Receiver, is_signed, receiving
 
@@ -276,3 +277,27 @@ def test_https_is_verified(tmp_path: Path, certificate: Path, trusted: bool) -> 
         call = server.call_is(server.submit(receiver.url), "delivered" if trusted else "given_up")
         assert len(receiver.posted) == int(trusted)
         assert trusted or "CERTIFICATE_VERIFY_FAILED" in call["last_error"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+def test_a_failover_loses_no_callback(family: Processes, tmp_path: Path, receiver: Receiver) -> None:
+    """The passive node knows of the first try, and hands out the next one once it is active."""
+    pair = Pair(family, tmp_path)
+    _, url = family.gateway(pair.both, "--callback-allow", "loopback")
+    family.start("worker", "echo", "--nodes", pair.both)
+    receiver.answers = [500]
+    query = {"callback": receiver.url}
+    sent = httpx.post(f"{url}/v1/services/echo/jobs", params=query, content=b"x", timeout=60)
+    assert sent.headers["titanic-durability"] == "replicated"
+
+    def call() -> dict[str, Any]:
+        answer = httpx.get(url + sent.json()["links"]["status"], timeout=60)
+        found: dict[str, Any] = answer.json().get("callback") or {}
+        return found
+
+    until("the first try", lambda: call().get("attempts") == 1)
+    pair.kill(pair.until_paired())
+    until("the second try, by the other node", lambda: call().get("state") == "delivered", deadline_s=90)
+    assert call()["attempts"] == 2
+    assert len({posted.headers["webhook-id"] for posted in receiver.posted}) == 1

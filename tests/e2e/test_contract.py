@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import httpx
 import pytest
 
 from tests.support.processes import Processes, processes, run, until
+from tests.support.sources import ROOT
 
 NDJSON = {"content-type": "application/x-ndjson"}
 FRAMES = "application/vnd.titanic.frames+json"
@@ -277,6 +279,32 @@ def test_health_and_pages(open_server: httpx.Client) -> None:
         policy = client.get(path).headers["content-security-policy"]
         assert "default-src 'none'" in policy
         assert "http" not in policy.replace("https:", "http")
+
+
+def test_the_grafana_dashboard_asks_for_what_there_is(open_server: httpx.Client) -> None:
+    """Names, and the numbers of a service by their label, from a scrape of gateway and node."""
+    client = open_server
+    submit(client)
+    text = client.get("/metrics").text
+    asked = (ROOT / "docs" / "grafana" / "titanic.json").read_text()
+    names = set(re.findall(r"titanic_\w+", asked)) - {"titanic_service"}
+    assert len(names) > 10
+    assert names <= set(re.findall(r"^(titanic_\w+)", text, re.MULTILINE))
+    numbers = set(re.findall(r'what=~?\\?"([^"\\]+)', asked))
+    there = set(re.findall(r'titanic_service\{service="idle",what="(\w+)"', text))
+    assert {word for number in numbers for word in number.split("|")} <= there
+    assert numbers
+
+
+def test_metrics_have_bounded_labels(open_server: httpx.Client) -> None:
+    """Neither ids nor paths nor methods that a client makes up become labels."""
+    client = open_server
+    for path in ("/made-up/1", "/v1/jobs/made-up-2", "/v1/services/made-up-3:pause/x"):
+        client.request("PROPFIND", path)
+    text = client.get("/metrics").text
+    assert not re.search("made|propfind", text.lower())
+    assert 'method="other"' in text
+    assert 'route="unmatched"' in text
 
 
 def test_what_http_itself_refuses(open_server: httpx.Client) -> None:
