@@ -77,7 +77,11 @@ class Deliverer:
         """Take and deliver until cancelled; what is under way then is tried again after its lease."""
         try:
             while True:
-                await self._turn()
+                try:
+                    await self._turn()
+                except Exception as error:  # a defect of ours must not end all callbacks of this process
+                    _LOG.exception("callbacks could not be taken; trying again", exc_info=error)
+                    await asyncio.sleep(REST_S)
         finally:
             for task in self._running:
                 task.cancel()
