@@ -180,17 +180,14 @@ def test_a_batch_has_a_callback_per_line(server: Server, receiver: Receiver) -> 
     assert {json.loads(posted.body)["data"]["id"] for posted in receiver.posted} == ids
 
 
-@pytest.mark.parametrize(
-    "url", ["http://127.0.0.1/x", "http://localhost:1/", "http://169.254.169.254/", "ftp://x/"]
-)
-def test_a_target_that_is_not_allowed_is_refused(tmp_path: Path, url: str) -> None:
+def test_a_target_that_is_not_allowed_is_refused(tmp_path: Path) -> None:
     """At the submit where the address shows, with the parameter's name; nothing is stored."""
     with processes(tmp_path) as family:
         server = Server(family, tmp_path)
-        answer = httpx.post(f"{server.url}/v1/services/echo/jobs", params={"callback": url}, content=b"x")
-        assert answer.status_code == 400
-        document = answer.json()
-        assert document["errors"][0]["parameter"] == "callback", document
+        for url in ("http://127.0.0.1/x", "http://localhost:1/", "http://169.254.169.254/", "ftp://x/"):
+            answer = httpx.post(f"{server.url}/v1/services/echo/jobs", params={"callback": url}, content=b"x")
+            assert answer.status_code == 400, url
+            assert answer.json()["errors"][0]["parameter"] == "callback", url
         assert httpx.get(f"{server.url}/v1/jobs").json()["jobs"] == []
 
 
