@@ -134,6 +134,7 @@ class Space:
         count = 0
         while len(self.order) > 1 and not self.alive_counts[self.order[0]] and not self._pinned():
             self.free.append(self.order.popleft())
+            self.rough.discard(self.free[-1])
             self.tail_turn += 1
             count += 1
         return count

@@ -73,6 +73,16 @@ def test_what_an_opening_loads_is_what_releases_would_have_left() -> None:
     assert made.live_bytes == 1300
 
 
+def test_a_slot_that_was_given_up_is_not_counted_anew() -> None:
+    """Loaded with an upper bound, then dead: there is nothing to look up, and perhaps no such slot."""
+    made = space()
+    made.load(2, 1, Tally(3, 9000, 300, 6000))
+    assert made.rough == {2}
+    made.release(made.offset_of(2))
+    assert made.reclaim() == 2
+    assert made.rough == set()
+
+
 def test_a_grown_file_is_filled_from_its_begin() -> None:
     """With ``lowest`` the end of the file stays free for shrinking; leftovers come first."""
     made = space()
