@@ -1,10 +1,16 @@
-"""``python -m bench.pair``: durable submits of a pair in sync beside a single node's, in one run."""
+"""``python -m bench.pair``: what a pair costs and how fast it fails over.
+
+``rate``: durable submits of a pair in sync beside a single node's, in one run. ``failover``: from ``kill -9``
+of the active node under load to the first new acknowledgement. ``catchup``: submits while a node that was
+away takes in what it missed.
+"""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import shutil
+import subprocess
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -34,25 +40,35 @@ def start_single(stack: ExitStack, folder: Path, log: Path) -> int:
     return _gateway(stack, broker, log)
 
 
-def start_pair(stack: ExitStack, folder: Path, log: Path) -> int:
-    """Two nodes in sync and a gateway; the gateway's port."""
-    brokers = [f"tcp://127.0.0.1:{free_port()}" for _ in range(2)]
-    links = [f"tcp://127.0.0.1:{free_port()}" for _ in range(2)]
-    for number, role in enumerate(("primary", "backup")):
+class BenchPair:
+    """Two nodes in sync and a gateway at :attr:`http`; a node can be killed and started again."""
+
+    def __init__(self, stack: ExitStack, folder: Path, log: Path) -> None:
+        self.brokers = tuple(f"tcp://127.0.0.1:{free_port()}" for _ in range(2))
+        self._links = tuple(f"tcp://127.0.0.1:{free_port()}" for _ in range(2))
+        self._stack, self._folder, self._log = stack, folder, log
+        self.nodes = [self.start(0), self.start(1)]
+        self.http = _gateway(stack, ",".join(self.brokers), log)
+        self.until_paired()
+
+    def start(self, number: int) -> subprocess.Popen[bytes]:
+        """A node; 0 is the primary."""
+        role = ("primary", "backup")[number]
         node = [
-            *(*TITANIC, "node", "--broker", brokers[number], "--data", str(folder / role), "--role", role),
-            *("--peer-bind", links[number], "--peer", links[1 - number]),
+            *(*TITANIC, "node", "--broker", self.brokers[number], "--data", str(self._folder / role)),
+            *("--role", role, "--peer-bind", self._links[number], "--peer", self._links[1 - number]),
         ]
-        stack.enter_context(process(node, lambda: True, log))
-    http = _gateway(stack, ",".join(brokers), log)
-    end = time.monotonic() + 60
-    while {status.get("state") for status in ask(tuple(brokers), None, "status").values()} != {
-        "paired",
-        "passive",
-    }:
-        assert time.monotonic() < end, "no pair within a minute"
-        time.sleep(0.1)
-    return http
+        return self._stack.enter_context(process(node, lambda: True, self._log))
+
+    def until_paired(self) -> int:
+        """The number of the active node, once the other is in sync."""
+        end = time.monotonic() + 120
+        while True:
+            states = [status.get("state") for status in ask(self.brokers, None, "status").values()]
+            if sorted(map(str, states)) == ["paired", "passive"]:
+                return states.index("paired")
+            assert time.monotonic() < end, f"no pair within two minutes: {states}"
+            time.sleep(0.1)
 
 
 def runs_of(ports: dict[str, int], seconds: float) -> dict[str, Callable[[], LoadResult]]:
@@ -74,20 +90,17 @@ def runs_of(ports: dict[str, int], seconds: float) -> dict[str, Callable[[], Loa
     }
 
 
-def main() -> None:
-    """Measure in turns and print rates and ratios; the first round warms up."""
-    parser = argparse.ArgumentParser(prog="python -m bench.pair", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=3)
-    given = parser.parse_args()
+def rates(rounds: int, seconds: float) -> None:
+    """Durable submits of both by turns; the first round warms up."""
     with ExitStack() as stack:
         folder = data_folder()
         stack.callback(shutil.rmtree, folder)
         log = folder / "log"
-        ports = {"single": start_single(stack, folder, log), "pair": start_pair(stack, folder, log)}
+        pair = BenchPair(stack, folder, log)
+        ports = {"single": start_single(stack, folder, log), "pair": pair.http}
         results: dict[str, list[LoadResult]] = {}
-        for number in range(given.rounds + 1):
-            for name, run in runs_of(ports, given.seconds).items():
+        for number in range(rounds + 1):
+            for name, run in runs_of(ports, seconds).items():
                 result = run()
                 if number:
                     results.setdefault(name, []).append(result)
@@ -99,6 +112,27 @@ def main() -> None:
         pairs = zip(results[f"pair, {connections} conn"], results[f"single, {connections} conn"], strict=True)
         ratios = sorted(pair.per_second / single.per_second for pair, single in pairs)
         print(f"pair / single, {connections:3} conn: {median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f})")
+
+
+def main() -> None:
+    """Measure one thing and print it."""
+    parser = argparse.ArgumentParser(prog="python -m bench.pair", description=__doc__)
+    parser.add_argument("what", choices=("rate", "failover", "catchup"), nargs="?", default="rate")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--jobs", type=int, default=100_000)
+    given = parser.parse_args()
+    if given.what == "failover":
+        from bench.pair_failover import failovers
+
+        failovers(given.kills)
+    elif given.what == "catchup":
+        from bench.pair_catchup import catch_ups
+
+        catch_ups(given.jobs, given.seconds)
+    else:
+        rates(given.rounds, given.seconds)
 
 
 if __name__ == "__main__":

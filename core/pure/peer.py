@@ -1,6 +1,8 @@
-"""What the two nodes of a pair say to each other: one frame with a head, then the bodies of shipped records.
+"""What the two nodes of a pair say to each other: a frame with a head, then one with all bodies of records.
 
-    | tag u8 | msgpack array of the message | body ... |
+    | tag u8 | msgpack array of the message |    | body | body | ... |
+
+The second frame is there if any body is: a frame for each costs more than copying small ones together.
 
 Every message names the session (one run of one process) it comes from. A :class:`Beat` says which beat of
 the other side was received last, and by this echo each side knows how old the other's knowledge is at most:
@@ -19,7 +21,7 @@ from core.errors import PeerError
 
 RECORDS_MAX_COUNT: Final = 1_000
 EPOCHS_MAX_COUNT: Final = 4_096
-FRAMES_MAX_COUNT: Final = 8 * RECORDS_MAX_COUNT
+FRAMES_MAX_COUNT: Final = 2
 
 
 class Record(NamedTuple):
@@ -90,7 +92,7 @@ class Want(Message, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One record of a :class:`Ship`; its body is ``parts`` frames, in order."""
+    """One record of a :class:`Ship`; its body is the next ``body_bytes`` bytes of the frame of bodies."""
 
     kind: int
     flags: int
@@ -98,7 +100,7 @@ class Row(msgspec.Struct, frozen=True, array_like=True, gc=False):
     epoch: int
     key: bytes
     meta: bytes
-    parts: int
+    body_bytes: int
     crc: int
 
 
@@ -208,12 +210,14 @@ def record_crc(record: Record) -> int:
 def row_of(record: Record) -> Row:
     """The row that stands for ``record``."""
     kind, flags, sequence, epoch, key, meta, body = record
-    return Row(kind, flags, sequence, epoch, key, meta, len(body), record_crc(record))
+    return Row(kind, flags, sequence, epoch, key, meta, sum(map(len, body)), record_crc(record))
 
 
 def encode(message: Message, bodies: Sequence[bytes] = ()) -> list[bytes]:
-    """The frames of a message; ``bodies`` are the parts of all its rows."""
-    return [_TAGS[type(message)] + _encode(message), *bodies]
+    """The frames of a message; ``bodies`` are the bodies of all its rows, in parts."""
+    head = _TAGS[type(message)] + _encode(message)
+    joined = b"".join(bodies)
+    return [head, joined] if joined else [head]
 
 
 def decode(frames: Sequence[bytes]) -> Message:
@@ -225,17 +229,20 @@ def decode(frames: Sequence[bytes]) -> Message:
     except msgspec.MsgspecError as error:
         raise PeerError(f"message of a pair: {error}") from error
     rows = message.rows if isinstance(message, Ship | Merge | Fetched) else ()
-    if len(rows) > RECORDS_MAX_COUNT or sum(row.parts for row in rows) != len(frames) - 1:
+    if len(rows) > RECORDS_MAX_COUNT or len(frames) > FRAMES_MAX_COUNT:
+        raise PeerError("more than a pair ships at once")
+    there_bytes = len(frames[1]) if len(frames) > 1 else 0
+    if any(row.body_bytes < 0 for row in rows) or sum(row.body_bytes for row in rows) != there_bytes:
         raise PeerError("the bodies of a message of a pair do not add up")
     return message
 
 
 def records_of(rows: Sequence[Row], frames: Sequence[bytes]) -> list[Record]:
     """The records of a Ship, Merge or Fetched, each checked against its crc. Raises PeerError."""
-    records, at = [], 1
+    records, at, bodies = [], 0, memoryview(frames[1] if len(frames) > 1 else b"")
     for row in rows:
-        body = tuple(frames[at : at + row.parts])
-        at += row.parts
+        body = (bytes(bodies[at : at + row.body_bytes]),) if row.body_bytes else ()
+        at += row.body_bytes
         record = Record(row.kind, row.flags, row.sequence, row.epoch, row.key, row.meta, body)
         if record_crc(record) != row.crc:
             raise PeerError(f"record {row.sequence} was damaged on its way")

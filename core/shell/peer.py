@@ -80,7 +80,8 @@ class PeerLink:
             self._context.destroy(linger=0)
             raise
         self._router, self._dealing = router, dealer
-        self._in = SocketPump(router, self._receive, after_batch=after_batch, frames_max=FRAMES_MAX_COUNT)
+        frames_max = FRAMES_MAX_COUNT + 1  # and the identity of the connection
+        self._in = SocketPump(router, self._receive, after_batch=after_batch, frames_max=frames_max)
         self._out = SocketPump(dealer, _ignore, send_queue_max_bytes=QUEUE_MAX_BYTES)
         self._monitor = SocketPump(monitor, self._on_event)
 

@@ -108,8 +108,7 @@ class PairJournal(RingJournal):
         while seq < self.ring.last_seq:
             tail = self._tail
             if tail and tail[0].sequence <= seq + 1:
-                at = seq + 1 - tail[0].sequence
-                for record in list(islice(tail, at, at + PART_COUNT)):
+                for record in self._newest(tail[-1].sequence - seq):
                     seq = record.sequence
                     yield record
                 continue
@@ -118,6 +117,16 @@ class PairJournal(RingJournal):
                 yield record
                 if tail and tail[0].sequence <= seq + 1:
                     break
+
+    def _newest(self, count: int) -> list[Record]:
+        """At most ``PART_COUNT`` of the newest ``count``, oldest first; new ones cost nothing for old ones."""
+        tail = self._tail
+        if count > PART_COUNT:
+            at = len(tail) - count
+            return list(islice(tail, at, at + PART_COUNT))
+        found = list(islice(reversed(tail), count))
+        found.reverse()
+        return found
 
     def _read_after(self, seq: int) -> Iterator[Record]:
         try:
