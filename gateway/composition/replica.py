@@ -119,7 +119,7 @@ class PairJournal(RingJournal):
                     break
 
     def _newest(self, count: int) -> list[Record]:
-        """At most ``PART_COUNT`` of the newest ``count``, oldest first; new ones cost nothing for old ones."""
+        """At most ``PART_COUNT`` of the newest ``count``, oldest first; old ones cost nothing."""
         tail = self._tail
         if count > PART_COUNT:
             at = len(tail) - count
