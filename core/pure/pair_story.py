@@ -50,7 +50,7 @@ NOW: Final[dict[State, str]] = {
     State.LEADING: "leads: writes a new epoch to its disk",
     State.TAKEN: "ACTIVE since now; answers are on this disk only",
     State.ALONE: "ACTIVE, ALONE: answers are on this disk only, and {peer} must catch up before it may serve",
-    State.ADMITTING: "active; notes on its disk that the peer counts again",
+    State.ADMITTING: "active; holds its answers while it notes on its disk that the peer counts again",
     State.PAIRED: "ACTIVE, PAIRED: every answer is on both disks",
     State.SUSPENDED: "active but SILENT: holds its answers until the peer cannot have taken over",
     State.CANVASS: "active but silent: goes on alone as soon as a client asks that met no other active node",
