@@ -54,6 +54,7 @@ class PeerLink:
         curve: Path | None = None,
     ) -> None:
         self.up = False
+        self.rekeyed_count = 0
         self._peer = peer
         self._on_message = on_message
         self._on_refused = on_refused
@@ -145,6 +146,7 @@ class PeerLink:
         self._refresh = asyncio.get_running_loop().call_later(REFRESH_S, self._on_refresh)
         if not self._gate.changed():
             return
+        self.rekeyed_count += 1
         log.warning("the key of the link has changed; it is up again once the peer has the same one")
         self._router.unbind(self.endpoint)
         self._router.setsockopt(zmq.CURVE_SECRETKEY, self._gate.keys.secret)
