@@ -114,7 +114,7 @@ def test_keyboard_alone(site: Site, visit: Visit) -> None:
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     check_shown(page, ".view-head .badge", "cancelled")
-    assert page.evaluate("document.activeElement !== document.body")
+    page.wait_for_function("document.activeElement !== document.body")
     assert site.state(jobs[2]) == "cancelled"
     page.keyboard.press("u")
     page.wait_for_url("**/#/jobs")

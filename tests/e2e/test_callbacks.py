@@ -223,7 +223,7 @@ def test_another_gateway_takes_over(tmp_path: Path) -> None:
 
 
 def test_a_key_has_a_secret_of_its_own(tmp_path: Path, receiver: Receiver) -> None:
-    """Rotated with a grace, callbacks are signed with both; revoked, they are given up."""
+    """Rotated with a grace, callbacks are signed with both."""
     keys = ("--keys", str(tmp_path / "keys.json"), "--json")
     made = json.loads(run("keys", "create", "shop", "--scope", "submit", "--scope", "read", *keys).stdout)
     with processes(tmp_path) as family:
@@ -242,6 +242,30 @@ def test_a_key_has_a_secret_of_its_own(tmp_path: Path, receiver: Receiver) -> No
         assert is_signed(receiver.posted[-1], made["callback_secret"])
         shown = json.loads(run("keys", "callback-secret", "shop", *keys).stdout)
         assert shown["callback_secret"] == renewed["callback_secret"]
+
+
+def test_a_revoked_key_has_no_callbacks(tmp_path: Path, receiver: Receiver) -> None:
+    """Its jobs go on; whom they would have told is not told, and the status says why."""
+    keys = ("--keys", str(tmp_path / "keys.json"), "--json")
+    made = json.loads(run("keys", "create", "shop", "--scope", "submit", *keys).stdout)
+    admin = json.loads(run("keys", "create", "root", "--scope", "admin", *keys).stdout)
+    with processes(tmp_path) as family:
+        server = Server(family, tmp_path, "--callback-allow", "loopback")
+        bearer = {"authorization": f"Bearer {made['key']}"}
+        above = {"authorization": f"Bearer {admin['key']}"}
+        job_id = server.submit(receiver.url, "nobody-works-here", **bearer)
+        run("keys", "revoke", "shop", *keys)
+        submit = f"{server.url}/v1/services/nobody-works-here/jobs"
+
+        def refused() -> bool:
+            return httpx.post(submit, content=b"x", headers=bearer, timeout=30).status_code == 401
+
+        until("the revocation is in force", refused)
+        cancelled = httpx.post(f"{server.url}/v1/jobs/{job_id}:cancel", headers=above, timeout=30)
+        assert cancelled.status_code == 200, cancelled.text
+        call = server.call_is(job_id, "given_up", **above)
+        assert "revoked" in call["last_error"]
+        assert not receiver.posted
 
 
 @pytest.fixture(scope="module")

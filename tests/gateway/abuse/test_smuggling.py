@@ -15,7 +15,7 @@ PATH = b"/v1/services/smuggled/jobs"
 FOLLOWER = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 
 
-def talk(live: LiveGateway, raw: bytes, timeout_s: float = 2.0) -> bytes:
+def talk(live: LiveGateway, raw: bytes, timeout_s: float = 20.0) -> bytes:
     """Everything that comes back until the connection is closed or silent."""
     with socket.create_connection(live.address, timeout=timeout_s) as connection:
         connection.sendall(raw)
@@ -71,6 +71,11 @@ REFUSED = {
     "two hosts": request(b"Host: y"),
     "a version that is none": request(version=b"1.a"),
     "a version of tomorrow": request(version=b"3.7"),
+    "line feeds alone": b"POST " + PATH + b" HTTP/1.1\nHost: x\nContent-Length: 5\n\nhello",
+    "a line feed alone behind a header": request(b"X: a\nContent-Length: 5", body=b"hello"),
+    "a line feed alone behind a chunk size": request(
+        b"Transfer-Encoding: chunked", body=b"5\nhello\r\n0\r\n\r\n"
+    ),
     "HTTP/0.9": b"GET /livez\r\n\r\n",
     "a space in the target": b"GET /livez x HTTP/1.1\r\nHost: x\r\n\r\n",
 }
