@@ -84,7 +84,8 @@ class Titanic(Stable):
         self.url, self.port, self.broker, self.log = f"http://127.0.0.1:{http}", http, broker, log
         self.headers = dict(headers or {})
         self._works = worker
-        node = [*TITANIC, "node", "--broker", broker, "--data", str(folder / name)]
+        data = ["--data", str(folder / name), "--store-max", "16GiB"]  # nobody closes what is submitted
+        node = [*TITANIC, "node", "--broker", broker, *data]
         serve = [*gateway, "--nodes", broker, "--http", f"127.0.0.1:{http}", *more]
         echo = [*TITANIC, "worker", "echo", "--nodes", broker, "--concurrency", "16"]
         started = [stack.enter_context(process(node, lambda: True, log))]
