@@ -49,7 +49,7 @@ def fast_count(url: str) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(max(300, 10 * ROUNDS))
 def test_nothing_acknowledged_is_lost(family: Processes, tmp_path: Path) -> None:
     """However often the node is killed: nothing lost, changed, resurrected or damaged."""
     seed = int(os.environ.get("CRASH_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)
