@@ -89,8 +89,8 @@ class Replica(Protocol):
         """A relocated job as the record that opened it, with its sequence; any other record as it is."""
         ...
 
-    def append_foreign(self, record: Record) -> None:
-        """The next record of the active's log; ``durable_seq`` follows once it is synced."""
+    def append_foreign_all(self, records: Sequence[Record]) -> None:
+        """The next records of the active's log; ``durable_seq`` follows once they are synced."""
         ...
 
     def live_digest(self) -> bytes:
@@ -383,12 +383,12 @@ class Receiver:
             if now_ms - self._asked_ms >= RESEND_MS // 2:
                 self._want(now_ms)
             return True
-        for record in records:
-            if record.sequence > last_seq:
-                if record.sequence != last_seq + 1:
-                    raise PeerError("shipped records are not in order")
-                replica.append_foreign(record)
-                last_seq = record.sequence
+        fresh = [record for record in records if record.sequence > last_seq]
+        if any(record.sequence != number for number, record in enumerate(fresh, last_seq + 1)):
+            raise PeerError("shipped records are not in order")
+        if fresh:
+            replica.append_foreign_all(fresh)
+            last_seq = fresh[-1].sequence
         self._moved_ms = now_ms
         if message.digest and (records[-1].sequence if records else message.prev_seq) == last_seq:
             if replica.live_digest() != message.digest:

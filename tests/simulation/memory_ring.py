@@ -288,6 +288,11 @@ class MemoryRing:
         self._fold(record)
         return self._put(record, token)
 
+    def append_foreign_all(self, records: Sequence[Foreign], token: object) -> None:
+        for record in records:
+            self.append_foreign(record)
+        self._tokens.append(token)
+
     def mark(self, token: object) -> int:
         empty = Foreign(int(Kind.MARK), 0, self.last_seq + 1, self.epoch, bytes(16), b"", ())
         return self._put(empty, token)

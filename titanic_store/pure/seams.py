@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
-
-import msgspec
+from typing import NamedTuple, Protocol, TypeVar
 
 
 class Entry(Protocol):
@@ -49,7 +47,7 @@ class Owner(Protocol[E]):
         ...
 
 
-class Foreign(msgspec.Struct, gc=False):
+class Foreign(NamedTuple):
     """A record without its place in a file: what one node of a pair sends to the other (P2)."""
 
     kind: int

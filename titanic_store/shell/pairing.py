@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from struct import Struct
 from typing import Any, Final
 
@@ -150,7 +151,78 @@ class Paired(Writer[E]):
         Afterwards the ring is :attr:`following`: it relocates nothing by itself, until :meth:`set_epoch`.
         ForeignRecordError unless the record continues this log; RingFullError, StoreFailedError.
         """
-        head, effect = self._head, EFFECT_OF[record.kind]
+        self._continue_with(record)
+        self._head.epoch = record.epoch
+        return self._follow(EFFECT_OF[record.kind], record, token)
+
+    def append_foreign_all(self, records: Sequence[Foreign], token: object) -> None:
+        """:meth:`append_foreign` with each; ``token`` comes back once all that were appended are durable.
+
+        Records that open entries and came together (one kind, one meta) are one step. If one is refused,
+        as by :meth:`append_foreign`, those before it are appended.
+        """
+        at = 0
+        try:
+            while at < len(records):
+                crowd = self._crowd(records, at)
+                if len(crowd) > 1 and self._follow_all(crowd):
+                    at += len(crowd)
+                else:
+                    self.append_foreign(records[at])
+                    at += 1
+        finally:
+            self.barrier(token)
+
+    def _crowd(self, records: Sequence[Foreign], at: int) -> list[Foreign]:
+        """What opens new entries from ``at`` on and differs in key, body and sequence only."""
+        first = records[at]
+        kind, meta, epoch, sequence = first.kind, first.meta, first.epoch, first.sequence
+        crowd: list[Foreign] = []
+        if EFFECT_OF[kind] is not Effect.OPEN:
+            return crowd
+        keys: set[bytes] = set()
+        for record in islice(records, at, None):
+            if (
+                record.kind != kind
+                or record.meta != meta
+                or record.epoch != epoch
+                or record.sequence != sequence
+                or record.flags
+                or len(record.body) > 1
+                or record.key in self.index
+                or record.key in keys
+            ):
+                break
+            keys.add(record.key)
+            crowd.append(record)
+            sequence += 1
+        return crowd
+
+    def _follow_all(self, crowd: Sequence[Foreign]) -> bool:
+        """Append a crowd in one step; False, and nothing has changed, if it does not fit as it is."""
+        first, committer, owner = crowd[0], self._committer, self._owner
+        if committer.failure is not None:
+            raise committer.failure
+        self._continue_with(first)
+        kind, meta = first.kind, first.meta
+        bodies = [record.body[0] if record.body else b"" for record in crowd]
+        sizes = self._fitting(len(meta), bodies)
+        if not sizes:
+            return False
+        self._head.epoch = first.epoch
+        entries = [owner.open(kind, record.key, 0, meta, record.sequence) for record in crowd]
+        with committer.mutex:
+            self._put_all(kind, entries, meta, bodies, sizes)
+            committer.batch.last_seq = self._head.seq
+        self.appended_count += len(crowd)
+        if self.tap is not None:
+            for record in crowd:
+                self.tap(record)
+        return True
+
+    def _continue_with(self, record: Foreign) -> None:
+        """The ring is :attr:`following`. ForeignRecordError unless ``record`` continues this log."""
+        head = self._head
         if record.sequence != head.seq + 1 or (
             record.epoch < head.epoch and self._last_epoch() > record.epoch
         ):
@@ -158,13 +230,11 @@ class Paired(Writer[E]):
                 f"record {record.sequence} of epoch {record.epoch} does not follow"
                 f" record {head.seq} of epoch {head.epoch}"
             )
-        if effect is Effect.UNKNOWN:
+        if EFFECT_OF[record.kind] is Effect.UNKNOWN:
             raise UnknownVersionError(f"the peer sent a record of kind {record.kind}, of a later version")
         if not self.following:
             self.following = True
             self._moved_in, self._strays = [], {}
-        head.epoch = record.epoch
-        return self._follow(effect, record, token)
 
     def _last_epoch(self) -> int:
         """Of the last record: lower than the ring's when an epoch was claimed and never used."""

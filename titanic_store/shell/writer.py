@@ -244,17 +244,10 @@ class Writer(Generic[E]):
         assert EFFECT_OF[kind] is Effect.OPEN, "only what opens comes in crowds"
         if self._committer.failure is not None:
             raise self._committer.failure
-        head, meta_bytes = self._head, len(meta)
-        row_bytes = ROW.size + meta_bytes
-        sizes = [HEADER_BYTES + meta_bytes + len(body) + 7 & ~7 for body in bodies]
-        count, total_bytes = len(sizes), sum(sizes)
-        rows_bytes = count * row_bytes
-        room_bytes = head.room_bytes - total_bytes - rows_bytes - count * head.entry_bytes
-        if (
-            room_bytes < 0
-            or max(sizes) + row_bytes > head.large_bytes
-            or head.end + head.align + total_bytes + rows_bytes > head.limit
-        ):
+        head, count = self._head, len(bodies)
+        sizes = self._fitting(len(meta), bodies)
+        room_bytes = head.room_bytes - sum(sizes) - count * (ROW.size + len(meta) + head.entry_bytes)
+        if not sizes or room_bytes < 0:
             return 0
         head.room_bytes = room_bytes
         first = head.seq + 1
@@ -270,6 +263,15 @@ class Writer(Generic[E]):
                 self.tap(Foreign(kind, 0, sequence, head.epoch, entry.key, meta, (body,)))
         self._committer.wake()
         return first
+
+    def _fitting(self, meta_bytes: int, bodies: Sequence[bytes]) -> list[int]:
+        """The size of a record for each body; empty unless all fit into the chunk as it is."""
+        head, row_bytes = self._head, ROW.size + meta_bytes
+        sizes = [HEADER_BYTES + meta_bytes + len(body) + 7 & ~7 for body in bodies]
+        total_bytes = sum(sizes) + len(sizes) * row_bytes
+        if max(sizes) + row_bytes > head.large_bytes or head.end + head.align + total_bytes > head.limit:
+            return []
+        return sizes
 
     def _put_all(
         self, kind: int, entries: Sequence[E], meta: bytes, bodies: Sequence[bytes], sizes: Sequence[int]

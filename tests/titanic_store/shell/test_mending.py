@@ -82,8 +82,7 @@ def test_only_the_right_record_is_written() -> None:
 
 
 def _changed(record: Foreign, **changes: object) -> Foreign:
-    values = {name: getattr(record, name) for name in record.__struct_fields__}
-    return Foreign(**{**values, **changes})
+    return Foreign(**{**record._asdict(), **changes})
 
 
 def test_the_scrub_notices_what_nobody_reads() -> None:

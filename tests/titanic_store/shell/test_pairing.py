@@ -108,6 +108,79 @@ def test_the_tap_sees_every_record_once_in_order() -> None:
     assert bodies(passive) == bodies(active)
 
 
+def test_shipped_together_is_what_one_by_one_would_have_been() -> None:
+    """Crowds among all other records: same index, accounts, digest and bytes, and the tap sees each once."""
+    active = open_on(FaultyDisk(), MANY)
+    sent: list[Foreign] = []
+    active.tap = sent.append
+    for first in range(1, 200, 25):
+        pebbles = [Pebble(key(number)) for number in range(first, first + 20)]
+        parts = [b"%d" % first * n for n in range(20)]
+        if not active.append_all(Kind.REQUEST, pebbles, b"crowd", parts, "crowd"):
+            for pebble, part in zip(pebbles, parts, strict=True):
+                active.append(Kind.REQUEST, pebble, b"crowd", (part,))
+        settle(active)
+        work(active, Random(first), first + 20, 5)
+    settle(active)
+    left = []
+    for together in (True, False):
+        disk = FaultyDisk()
+        passive, tapped = open_on(disk, MANY), list[Foreign]()
+        passive.tap = tapped.append
+        for first in range(0, len(sent), 60):
+            if together:
+                passive.append_foreign_all(sent[first : first + 60], "shipment")
+            else:
+                for record in sent[first : first + 60]:
+                    passive.append_foreign(record)
+            settle(passive)
+        assert tapped == sent
+        space = passive._head.space
+        accounts = (passive.last_seq, passive.durable_seq, space.live_bytes, tuple(space.alive_counts))
+        left.append((told(passive), bodies(passive), passive.live_digest(), accounts))
+        disk.crash()
+        again = open_on(disk, MANY)
+        assert bodies(again) == bodies(passive)
+        assert again.live_digest() == active.live_digest()
+    assert left[0] == left[1]
+
+
+def test_a_shipment_is_one_commit_and_its_token_comes_back_once() -> None:
+    """What was shipped together is durable together; of a refused one, what came before is kept (P2)."""
+    passive = open_on(FaultyDisk(1))
+    fresh = [Foreign(Kind.REQUEST, 0, number, 1, key(number), b"m", (b"b",)) for number in range(1, 41)]
+    count = passive.batch_count
+    passive.append_foreign_all(fresh[:30], "first")
+    assert passive.durable_seq == 0
+    assert settle(passive) == ["first"]
+    assert (passive.durable_seq, passive.batch_count) == (30, count + 1)
+    gap = [fresh[30], fresh[32]]
+    with pytest.raises(ForeignRecordError):
+        passive.append_foreign_all(gap, "second")
+    assert settle(passive) == ["second"]
+    assert (passive.last_seq, passive.durable_seq, len(passive.index)) == (31, 31, 31)
+
+
+def test_a_crowd_that_opens_what_is_open_supersedes_it() -> None:
+    """A key that is there already, or comes twice, is never opened twice in one step."""
+    left = []
+    for together in (True, False):
+        passive = open_on(FaultyDisk())
+        numbers = [1, 2, 3, 2, 4, 4, 1]
+        records = [
+            Foreign(Kind.REQUEST, 0, at, 1, key(number), b"m", (b"%d" % at,))
+            for at, number in enumerate(numbers, 1)
+        ]
+        if together:
+            passive.append_foreign_all(records, "all")
+        else:
+            for record in records:
+                passive.append_foreign(record)
+        settle(passive)
+        left.append((bodies(passive), passive.live_digest(), passive._head.space.live_bytes))
+    assert left[0] == left[1]
+
+
 @pytest.mark.parametrize(("sequence", "epoch"), [(1, 1), (3, 1), (2, 0)])
 def test_a_record_that_does_not_follow_is_refused(sequence: int, epoch: int) -> None:
     """A gap, a repetition, an older epoch: nothing has changed (P1, P2)."""
