@@ -18,6 +18,7 @@ from core.pure.fold import Fold
 from core.pure.twin import TwinOptions
 from core.shell.node import NodeOptions
 from gateway.composition import telemetry
+from gateway.composition.collector import calm_collector
 from gateway.composition.journal import DATA_FILE
 from gateway.composition.pair_host import MergeRow
 from gateway.composition.pair_node import PairNode, PairOptions, run_pair_node, write_aside
@@ -201,6 +202,7 @@ async def run_paired(
         }
         ready(facts)
 
+    calm_collector()
     try:
         return await run_pair_node(node, bind_notify=bell.bind, ready=started)
     finally:
