@@ -78,13 +78,14 @@ class EventLog:
     ) -> tuple[tuple[Event, ...], int, int]:
         """(events, the ``since`` to go on with, up to where nothing is known any more or -1).
 
-        An id that was never given out here is answered as a gap.
+        An id that was never given out here is answered as a gap. One that was given out is none, even if
+        an acknowledgement now waits for its record again: a repeated submit waits for the first one's.
         """
         newest = self.newest(settled)
         gap_to = -1
         if since < self._forgotten:
             since = gap_to = self._forgotten
-        elif since > newest and since > settled:
+        elif since > self.last and since > settled:
             since = gap_to = newest
         found: list[Event] = []
         for kept in self._from(since):

@@ -410,6 +410,18 @@ def test_what_is_gone_is_a_gap() -> None:
     assert [event.id for event in events(again, base).events] == [base + 1]
 
 
+def test_what_was_told_is_no_gap_when_its_record_is_waited_for_again() -> None:
+    """A repeated submit waits for the newest record, of which somebody was told already: nothing is amiss."""
+    rig = Rig()
+    rig.submit()
+    rig.must_take()
+    last = rig.titanic.events.last
+    assert rig.titanic.events.after(0, rig.shell.settled_seq, 10)[1] == last
+    rig.shell.barrier(())
+    assert rig.shell.settled_seq < last
+    assert rig.titanic.events.after(last, rig.shell.settled_seq, 10) == ((), last, -1)
+
+
 def test_many_are_deleted_with_one_answer() -> None:
     """One answer once all are durably gone; unknown ones, another owner's and one named twice harm nobody."""
     rig = Rig()
