@@ -32,6 +32,7 @@ from core.pure.jobs import (
     decode_setting,
     decode_state,
     encode_meta,
+    unreadable,
 )
 from core.pure.notes import Binding, Ending, Notes
 from core.pure.owners import counted_bytes
@@ -59,6 +60,15 @@ class Fold:
         self._services: dict[bytes, bytes] = {}
         self._owners: dict[Share, Share] = {}
 
+    def begin(self) -> None:
+        """Nothing is noted yet. The notes stay the same objects: the lifecycle may have them."""
+        for noted in vars(self.notes).values():
+            noted.clear()
+
+    def unreadable(self, kind: int, meta: bytes) -> str:
+        """See core.pure.jobs.unreadable."""
+        return unreadable(kind, meta)
+
     def open(self, kind: int, key: bytes, request_at: int, meta: bytes, origin_seq: int) -> Job:
         """A new entry, brought up to date with the record that opened it; a start is a million of these."""
         if kind != REQUEST:
@@ -82,7 +92,7 @@ class Fold:
         return Job(key)
 
     def fold(self, job: Job, kind: int, meta: bytes, origin_seq: int) -> None:
-        """Bring ``job`` up to date with one record. Raises msgspec.DecodeError on a meta that is none."""
+        """Bring ``job`` up to date with one record. ValueError if its meta is unreadable."""
         if kind == Kind.REQUEST:
             self._request(job, decode_request(meta))
         elif kind == Kind.ATTEMPT:

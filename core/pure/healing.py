@@ -23,6 +23,7 @@ from core.pure.jobs import (
     decode_reply,
     decode_request,
     split_frames,
+    unreadable,
 )
 from core.pure.notes import Binding
 from core.pure.peer import Record
@@ -48,6 +49,7 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled"
     CANCEL_KEPT = "cancellation set aside"  # it has ended here
     CLOSED = "closed"
+    UNREADABLE = "set aside: it cannot be read"  # it, or the request of its job
 
 
 class Healing:
@@ -72,6 +74,7 @@ class Healing:
         self._later = later
         self._clock = clock
         self._services: dict[bytes, bytes] = {}
+        self._lost: set[bytes] = set()  # their requests cannot be read
 
     def run(self, records: Sequence[Record], done: Callable[[], None], turn: int = 0) -> None:
         """Take the records in; ``done`` once they are durable here. JournalFullError: not all of them are."""
@@ -81,6 +84,11 @@ class Healing:
         now = self._clock()
         for record in records:
             if record.kind in PASSES[turn]:
+                if unreadable(record.kind, record.meta) or record.key in self._lost:
+                    self._say(Outcome.UNREADABLE, record)
+                    if record.kind == Kind.REQUEST:
+                        self._lost.add(record.key)
+                    continue
                 if record.kind == Kind.REQUEST:
                     self._services[record.key] = decode_request(record.meta).service
                 if record.key in self._closed:

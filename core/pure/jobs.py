@@ -7,6 +7,7 @@ owns ``request_at`` and ``reply_at`` and nothing else; the Titanic service owns 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum
 from typing import Final, NamedTuple
 
@@ -224,6 +225,27 @@ decode_close = msgspec.msgpack.Decoder(CloseMeta).decode
 decode_key = msgspec.msgpack.Decoder(KeyMeta).decode
 decode_setting = msgspec.msgpack.Decoder(SettingMeta).decode
 decode_state = msgspec.msgpack.Decoder(StateMeta).decode
+
+_READ: Final[dict[int, Callable[[bytes], object]]] = {
+    Kind.REQUEST: decode_request,
+    Kind.ATTEMPT: decode_attempt,
+    Kind.REPLY: decode_reply,
+    Kind.CANCEL: decode_close,
+    Kind.KEY: decode_key,
+    Kind.JOB: decode_state,
+    Kind.SETTING: decode_setting,
+}
+"""The metas that say more than that the record is there: a CLOSE closes whatever is in it."""
+
+
+def unreadable(kind: int, meta: bytes) -> str:
+    """Why a record's meta cannot be read; empty if it can, or if nobody needs to. Of a JOB: its state."""
+    try:
+        if kind in _READ:
+            _READ[kind](meta)
+    except ValueError as error:  # msgspec's, and that of text which is not UTF-8
+        return str(error)
+    return ""
 
 
 def split_frames(body: bytes, sizes: tuple[int, ...]) -> list[bytes]:

@@ -45,6 +45,7 @@ from core.shell.store_services import ImageDue, StoreServices
 
 log = logging.getLogger("titanic.service")
 E = TypeVar("E", bound=Effect)
+M = TypeVar("M")
 
 
 class Recovered(Protocol):
@@ -249,6 +250,7 @@ class TitanicShell:
         while (job := self.titanic.take(service, worker, now)) is not None:
             try:
                 raw_meta, body = self.journal.read_request(job)
+                meta = _said(decode_request, raw_meta, job.request_at)
             except DamagedRecordError as error:
                 if self.mend(error.at, lambda good: None):
                     self.titanic.life.lost(job.key, job.attempt, NOT_STARTED, now)  # again a moment later
@@ -256,7 +258,6 @@ class TitanicShell:
                     self._report_damage(job, error)
                     self.titanic.life.damaged(job, error.where, now)
                 continue
-            meta = decode_request(raw_meta)
             self.titanic.life.started(job, meta, now)
             trace = meta.traceparent
             if self._spans is not None:
@@ -281,12 +282,12 @@ class TitanicShell:
     def _answer_reply(self, effect: AnswerReply) -> None:
         try:
             raw_meta, body = self.journal.read_reply(effect.job)
+            meta = _said(decode_reply, raw_meta, effect.job.reply_at)
         except DamagedRecordError as error:
             self._mend_first(
                 effect.path, effect.service, effect.job, error, partial(self._answer_reply, effect)
             )
             return
-        meta = decode_reply(raw_meta)
         frames = split_frames(body, meta.frame_sizes)
         if effect.extended:
             head = tsp.encode_head(tsp.ReplyHead(meta.content_type, meta.attempt, meta.replied_ms))
@@ -298,14 +299,15 @@ class TitanicShell:
         job = effect.job
         try:
             raw_request, request_bytes = self.journal.read_request_meta(job)
+            request = _said(decode_request, raw_request, job.request_at)
             reply, reply_bytes = None, 0
             if job.reply_at:
                 raw_reply, reply_bytes = self.journal.read_reply_meta(job)
-                reply = decode_reply(raw_reply)
+                reply = _said(decode_reply, raw_reply, job.reply_at)
         except DamagedRecordError as error:
             self._mend_first(effect.path, effect.service, job, error, partial(self._answer_status, effect))
             return
-        status = self.titanic.describe(job, decode_request(raw_request), request_bytes, reply, reply_bytes)
+        status = self.titanic.describe(job, request, request_bytes, reply, reply_bytes)
         self._reply(effect.path, effect.service, (effect.code, tsp.encode_head(status)))
 
     def _answer_calls(self, effect: AnswerCalls) -> None:
@@ -313,31 +315,35 @@ class TitanicShell:
         for job in effect.jobs:
             try:
                 raw, size = self.journal.read_request_meta(job)
-                reply = decode_reply(self.journal.read_reply_meta(job)[0]) if job.reply_at else None
+                request, reply = _said(decode_request, raw, job.request_at), None
+                if job.reply_at:
+                    reply = _said(decode_reply, self.journal.read_reply_meta(job)[0], job.reply_at)
             except DamagedRecordError as error:
                 self._report_damage(job, error)  # tried again when its lease is over, and said again
                 continue
-            calls.append(self.titanic.describe(job, decode_request(raw), size, reply, 0))
+            calls.append(self.titanic.describe(job, request, size, reply, 0))
         page = tsp.encode_head(tsp.CallbacksPage(tuple(calls)))
         self._reply(effect.path, tsp.CALLBACKS, (tsp.OK, page))
 
     def _answer_replay(self, effect: AnswerReplay) -> None:
         try:
             raw_meta, body = self.journal.read_request(effect.job)
+            meta = _said(decode_request, raw_meta, effect.job.request_at)
         except DamagedRecordError as error:
             self._mend_first(effect.path, tsp.SUBMIT, effect.job, error, partial(self._answer_replay, effect))
             return
-        self._answer(self.titanic.intake.judge_replay(effect, decode_request(raw_meta), body))
+        self._answer(self.titanic.intake.judge_replay(effect, meta, body))
 
     def _answer_bound(self, effect: AnswerBound) -> None:
         try:
             raw_meta, _ = self.journal.read_request(effect.entry)
+            meta = _said(decode_key, raw_meta, effect.entry.request_at)
         except DamagedRecordError as error:
             self._mend_first(
                 effect.path, tsp.SUBMIT, effect.entry, error, partial(self._answer_bound, effect)
             )
             return
-        self._answer(self.titanic.intake.judge_bound(effect, decode_key(raw_meta)))
+        self._answer(self.titanic.intake.judge_bound(effect, meta))
 
     def _answer_batch(self, effect: AnswerBatch) -> None:
         lines = [
@@ -349,10 +355,11 @@ class TitanicShell:
     def _judged_line(self, entry: Job, fingerprint: bytes) -> tsp.BatchLine:
         try:
             raw_meta, _ = self.journal.read_request(entry)
+            meta = _said(decode_key, raw_meta, entry.request_at)
         except DamagedRecordError as error:
             self._report_damage(entry, error)
             return tsp.BatchLine(500, b"", detail=f"its stored key is damaged: {error.where}")
-        return self.titanic.intake.judge_line(decode_key(raw_meta), fingerprint)
+        return self.titanic.intake.judge_line(meta, fingerprint)
 
     def _answer_service(self, effect: AnswerService) -> None:
         self.titanic.desk.answer_service(effect, self._clock.now())
@@ -377,3 +384,14 @@ class TitanicShell:
         self._report_damage(job, error)
         head = tsp.encode_head(tsp.ErrorHead(f"the stored bytes of this job are damaged: {error.where}"))
         self._reply(path, service, (tsp.ERROR, head))
+
+
+def _said(decode: Callable[[bytes], M], raw: bytes, at: int) -> M:
+    """What the meta of the record at ``at`` says; DamagedRecordError if it says nothing, whole as it is.
+
+    Without an offset: a peer that has the same bytes cannot mend them.
+    """
+    try:
+        return decode(raw)
+    except ValueError as error:  # msgspec's, and that of text which is not UTF-8
+        raise DamagedRecordError(f"at offset {at}: the meta cannot be read: {error}") from error

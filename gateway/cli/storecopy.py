@@ -103,9 +103,10 @@ def _sync_folder(folder: Path) -> None:
 
 def proved(path: Path) -> dict[str, Any]:
     """The facts of a store that a check finds clean. CliError 3 if it does not."""
+    from core.pure.jobs import unreadable
     from titanic_store import check
 
-    report = check(path)
+    report = check(path, judge=unreadable)
     if not report.clean:
         raise CliError(
             f"{path} is damaged at {report.problems[0].offset}: {report.problems[0].text}",

@@ -45,16 +45,17 @@ def check(
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Prove every checksum and print what is in the store.
+    """Prove every checksum, read what every record says, and print what is in the store.
 
     The server must not run on it. The exit code is 3 for damage, 4 if the store is in use, and 5 for a
     format of another version. A torn tail is no damage: it was never acknowledged.
     """
+    from core.pure.jobs import unreadable
     from titanic_store import check as check_store
 
     start_logging(verbose)
     with patience(f"checking {file}"):
-        report = check_store(file)
+        report = check_store(file, judge=unreadable)
     if as_json:
         problems = [{"offset": problem.offset, "problem": problem.text} for problem in report.problems]
         facts(

@@ -214,8 +214,6 @@ class PairJournal(RingJournal):
 
     def cut_after(self, seq: int) -> bool:
         """Forget every record behind ``seq`` and read the index again; False: needs a full copy."""
-        for noted in vars(self.notes).values():
-            noted.clear()  # the fold fills them again
         try:
             self.ring.cut_after(seq)
         except CutRefusedError:

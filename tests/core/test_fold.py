@@ -44,9 +44,37 @@ def folded(*records: tuple[Kind, msgspec.Struct], fold: Fold | None = None) -> J
 
 @pytest.mark.parametrize("kind", [Kind.REQUEST, Kind.ATTEMPT, Kind.JOB, Kind.KEY])
 def test_bytes_that_are_no_meta_raise(kind: Kind) -> None:
-    """A meta of another shape is an error, not a job in a strange state."""
-    with pytest.raises(msgspec.MsgspecError):
-        Fold().fold(Job(KEY), kind, b"\x93\x01", 1)
+    """A meta of another shape is an error, not a job in a strange state; it can be asked for before."""
+    for raw in (b"\x93\x01", b"", b"\xc1"):
+        assert Fold().unreadable(kind, raw)
+        with pytest.raises(msgspec.DecodeError):
+            Fold().fold(Job(KEY), kind, raw, 1)
+
+
+def test_text_that_is_no_text_is_unreadable() -> None:
+    """A content type that is not UTF-8: msgspec has an error of its own for that."""
+    raw = encode_meta(RequestMeta(b"x", 1, "text")).replace(b"text", b"te\xff\xfe")
+    assert "utf-8" in Fold().unreadable(Kind.REQUEST, raw)
+    with pytest.raises(ValueError, match="utf-8"):
+        Fold().open(Kind.REQUEST, KEY, 8, raw, 1)
+
+
+@pytest.mark.parametrize("kind", [Kind.CLOSE, Kind.MARK, 200])
+def test_what_nobody_reads_is_never_unreadable(kind: int) -> None:
+    """A job is closed whatever its CLOSE says besides."""
+    assert not Fold().unreadable(kind, b"\xc1")
+
+
+def test_a_log_that_is_told_anew_leaves_no_notes_of_the_first_time() -> None:
+    """A salvage tells it again, without what was lost; the notes stay the same objects."""
+    fold = Fold()
+    meta = encode_meta(RequestMeta(b"wordcount", 1, expires_ms=5, callback="http://x", idempotency=b"i"))
+    fold.open(Kind.REQUEST, KEY, 8, meta, 1)
+    notes = vars(fold.notes).copy()
+    assert fold.notes.expiries and fold.notes.calls and fold.notes.asked
+    fold.begin()
+    assert not any(notes.values())
+    assert all(vars(fold.notes)[name] is noted for name, noted in notes.items())
 
 
 @pytest.mark.parametrize(

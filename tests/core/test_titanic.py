@@ -388,6 +388,37 @@ def test_a_request_that_cannot_be_read_is_buried_and_the_next_job_runs() -> None
     assert rig.titanic.life.notes.reasons[bad].startswith("its request cannot be read")
 
 
+def test_a_meta_that_cannot_be_read_is_damage_and_not_the_end() -> None:
+    """Its checksum is right, and it says nothing: who asks is told, the next job runs, nothing is mended."""
+    rig = Rig()
+    bad, good = rig.submit(), rig.submit()
+    at = rig.journal.index[bad].request_at
+    rig.journal._bodies[at] = (b"\x93\x01", b"body")
+    asked: list[int] = []
+    rig.shell.mend = lambda at, done: bool(asked.append(at)) or at > 0
+    status = rig.ask(tsp.STATUS, tsp.encode_head(tsp.FetchHead(bad)))
+    assert status is not None
+    assert status[0] == tsp.ERROR
+    assert f"offset {at}: the meta cannot be read".encode() in status[1]
+    assert parse_address(rig.must_take().address) == (good, 1)
+    rig.sync()
+    assert "the meta cannot be read" in rig.titanic.life.notes.reasons[bad]
+    assert asked == [0, 0], "a peer with the same bytes is not asked for them"
+
+
+def test_a_reply_whose_meta_cannot_be_read_is_told_as_damaged() -> None:
+    """Neither its fetch nor its status ends the node."""
+    rig = Rig()
+    key = rig.submit()
+    rig.titanic.done(rig.must_take().address, [b"reply"], rig.now)
+    rig.sync()
+    rig.journal._bodies[rig.journal.index[key].reply_at] = (b"\xc1", b"reply")
+    for service in (tsp.FETCH, tsp.STATUS):
+        answer = rig.ask(service, tsp.encode_head(tsp.FetchHead(key)))
+        assert answer is not None
+        assert answer[0] == tsp.ERROR
+
+
 # -- waiting
 
 

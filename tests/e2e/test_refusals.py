@@ -3,9 +3,12 @@
 import socket
 import stat
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
+from core.pure.jobs import Job, Kind
+from gateway.composition.journal import open_journal
 from tests.support.processes import Processes, clean_environment, free_port, run
 
 FREE = "tcp://127.0.0.1:0"
@@ -143,3 +146,19 @@ def test_nobody_there(tmp_path: Path) -> None:
     assert_refused(6, endpoint, "client", "--broker", endpoint, "call", "echo", "--timeout", "200ms")
     assert_refused(1, "No such file", "submit", "echo", str(tmp_path / "missing"), "--url", url)
     assert not any(key.startswith("TITANIC_") for key in clean_environment())
+
+
+def test_a_record_that_cannot_be_read(family: Processes, tmp_path: Path) -> None:
+    """Its checksums are right: refused as damage, by job and offset, and found by a check; not a traceback."""
+    journal = open_journal(tmp_path)
+    job = Job(bytes(range(16)))
+    journal.append(Kind.REQUEST, job, b"\x93\x01", (b"body",), ())
+    journal.close()
+    for words in (str(UUID(bytes=job.key)), f"offset {job.request_at}", "--accept-loss"):
+        assert_refused(3, words, "node", "--data", str(tmp_path), "--broker", FREE)
+    found = run("store", "check", str(tmp_path / "titanic.ring"))
+    assert found.returncode == 3
+    assert str(UUID(bytes=job.key)).encode() in found.stdout
+    node, _ = family.node(tmp_path, "--accept-loss")
+    assert node.stop() == 0
+    assert run("store", "check", str(tmp_path / "titanic.ring")).returncode == 0

@@ -14,6 +14,7 @@ from titanic_store.shell.opening import Recovery, format_store
 
 CHUNK: Final = 64 * KIB
 DEADLINE_SECONDS: Final = 10.0
+UNREADABLE: Final = b"unreadable"
 
 
 class Pebble:
@@ -27,7 +28,13 @@ class Pebble:
 
 
 class Keeper:
-    """The owner of pebbles."""
+    """The owner of pebbles; it cannot read a meta that begins with ``unreadable``."""
+
+    def begin(self) -> None:
+        """Pebbles are all there is."""
+
+    def unreadable(self, kind: int, meta: bytes) -> str:
+        return "says who" if meta.startswith(UNREADABLE) else ""
 
     def open(self, kind: int, key: bytes, request_at: int, meta: bytes, origin_seq: int) -> Pebble:
         entry = self.new(kind, key)
@@ -39,6 +46,8 @@ class Keeper:
         return Pebble(key)
 
     def fold(self, entry: Pebble, kind: int, meta: bytes, origin_seq: int) -> None:
+        if meta.startswith(UNREADABLE):
+            raise ValueError("cannot be read")
         entry.told.append((kind, meta, origin_seq))
 
     def snapshot(self, entry: Pebble, max_bytes: int) -> bytes:

@@ -27,7 +27,7 @@ from titanic_store.pure.records import (
     decode_origin,
     padded,
 )
-from titanic_store.pure.seams import E, Owner
+from titanic_store.pure.seams import E, Judge, Owner
 from titanic_store.pure.space import Space, Tally, charge_of
 from titanic_store.pure.superblock import Superblock
 
@@ -238,6 +238,16 @@ def tally(rows: bytes | bytearray, chunk_bytes: int) -> Tally:
     return Tally(sum(found.values()), charge_bytes, min(found), max(found))
 
 
+def unreadable(kind: int, meta: bytes, judge: Judge) -> str:
+    """Why a record's meta, as it stands in the file, cannot be folded; empty if it can."""
+    if kind != Kind.JOB:
+        return judge(kind, meta)
+    origin = decode_origin(meta)
+    if origin is None:
+        return "a relocated job without its origin"
+    return judge(origin.kind, origin.meta) or judge(kind, origin.state)
+
+
 class Rebuild(Generic[E]):
     """Folds the records of a log, oldest first, into an index."""
 
@@ -250,6 +260,17 @@ class Rebuild(Generic[E]):
 
     def fold(self, rows: bytes | bytearray, metas: bytes, chunk_bytes: int = 1 << 30) -> Tally:
         """Fold the records of one chunk, given as the digest has them; what they are charged."""
+        try:
+            self._fold(rows, metas)
+        except ValueError as error:
+            damage = self._unreadable(rows, metas)
+            if damage is None:
+                raise  # our own mistake
+            raise damage from error
+        self.record_count += len(rows) // ROW.size
+        return tally(rows, chunk_bytes)
+
+    def _fold(self, rows: bytes | bytearray, metas: bytes) -> None:
         index, opened, fold = self.index, self._owner.open, self._owner.fold
         effects, start, opens = EFFECT_OF, 0, Effect.OPEN
         for kind, meta_bytes, sequence, at, key in _FOLDED.iter_unpack(rows):
@@ -276,8 +297,19 @@ class Rebuild(Generic[E]):
                 elif effect is Effect.BODY:
                     # its request was relocated to a place further on, or the job is closed there
                     self._replies[key] = (at, meta, sequence)
-        self.record_count += len(rows) // ROW.size
-        return tally(rows, chunk_bytes)
+
+    def _unreadable(self, rows: bytes | bytearray, metas: bytes) -> DamagedStoreError | None:
+        """Which record it was that the owner could not fold: its checksums are right, its meta says nothing."""
+        start = 0
+        told = [(Kind.REPLY, len(meta), sequence, at, b"") for at, meta, sequence in self._replies.values()]
+        metas = b"".join(meta for _, meta, _ in self._replies.values()) + metas
+        for kind, meta_bytes, sequence, at, _key in (*told, *_FOLDED.iter_unpack(rows)):
+            meta, start = metas[start : start + meta_bytes], start + meta_bytes
+            why = unreadable(kind, meta, self._owner.unreadable)
+            if why:
+                text = f"the meta of record {sequence}, a {Kind(kind).name}, cannot be read: {why}"
+                return DamagedStoreError(at, text, last_seq=sequence - 1)
+        return None
 
     def _restore(self, key: bytes, at: int, meta: bytes) -> None:
         """A JOB: everything before it about this key is in it, except a reply that was not relocated."""
@@ -291,10 +323,11 @@ class Rebuild(Generic[E]):
         entry.request_at = at
         self._owner.fold(entry, origin.kind, origin.meta, origin.sequence)
         self._owner.fold(entry, Kind.JOB, origin.state, origin.sequence)
-        reply = self._replies.pop(key, None)
+        reply = self._replies.get(key)
         if reply is not None:
             entry.reply_at, reply_meta, sequence = reply
             self._owner.fold(entry, Kind.REPLY, reply_meta, sequence)
+            del self._replies[key]
 
     def finish(self) -> dict[bytes, E]:
         """The index in the order of acceptance.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
 
@@ -24,8 +24,20 @@ class Owner(Protocol[E]):
     At start the store calls :meth:`open` for each record that opens an entry and :meth:`fold` for each
     other record of an entry that is (still) there, in the order of the log. A relocated entry begins with
     :meth:`new`; its JOB is folded as the record it replaces, then as JOB with what :meth:`snapshot` gave. A
-    CLOSE is folded just before the entry goes.
+    CLOSE is folded just before the entry goes. :meth:`open` and :meth:`fold` raise ValueError on a meta that
+    is :meth:`unreadable`.
     """
+
+    def begin(self) -> None:
+        """A log is told from its begin: what was told before counts no more."""
+        ...
+
+    def unreadable(self, kind: int, meta: bytes) -> str:
+        """Why the meta of a record of this kind cannot be folded; empty if it can. Nothing changes.
+
+        Of a JOB it is what :meth:`snapshot` gave.
+        """
+        ...
 
     def open(self, kind: int, key: bytes, request_at: int, meta: bytes, origin_seq: int) -> E:
         """As :meth:`new`, its ``request_at`` set, and :meth:`fold` with the record: one call, for speed."""
@@ -45,6 +57,10 @@ class Owner(Protocol[E]):
         They are at least 224, and no more where the store is nearly full: then something must be left out.
         """
         ...
+
+
+Judge = Callable[[int, bytes], str]
+"""As :meth:`Owner.unreadable`."""
 
 
 class Foreign(NamedTuple):

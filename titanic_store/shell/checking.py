@@ -7,14 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+from uuid import UUID
 from zlib import crc32
 
 from titanic_store.errors import DamagedStoreError
 from titanic_store.pure.chunks import TRAILER_BYTES, decode_seal
 from titanic_store.pure.kinds import EFFECT_OF, Effect, Kind
 from titanic_store.pure.records import ROW
-from titanic_store.pure.recovery import Chain, Chunk, Reader, Recovered
-from titanic_store.pure.seams import Storage
+from titanic_store.pure.recovery import Chain, Chunk, Reader, Recovered, unreadable
+from titanic_store.pure.seams import Judge, Storage
 from titanic_store.pure.superblock import SUPERBLOCK_BYTES, Flag, decode_superblock
 from titanic_store.shell.file import open_file
 from titanic_store.shell.opening import Recovery
@@ -60,9 +61,10 @@ def _plain(value: object) -> str:
 class _Check:
     """One check of one file."""
 
-    def __init__(self, storage: Storage, report: Report) -> None:
+    def __init__(self, storage: Storage, report: Report, judge: Judge) -> None:
         self._storage = storage
         self._report: Final = report
+        self._judge: Final = judge
         self._kinds: Counter[str] = Counter()
         self._sealed_count = 0
 
@@ -100,8 +102,12 @@ class _Check:
         size, turn = found.superblock.chunk_bytes, chunk.header.turn
         image = self._storage.read_at(base, size)
         scan = reader.scan(image, base, turn, chain)
-        for row in ROW.iter_unpack(scan.rows):
-            kind = row[0]
+        start = 0
+        for kind, _, _, meta_bytes, _, sequence, at, key in ROW.iter_unpack(scan.rows):
+            meta, start = bytes(scan.metas[start : start + meta_bytes]), start + meta_bytes
+            why = unreadable(kind, meta, self._judge)
+            if why:
+                self._problem(at, f"the meta of record {sequence} of {UUID(bytes=key)} cannot be read: {why}")
             self._kinds[Kind(kind).name.lower() if EFFECT_OF[kind] is not Effect.UNKNOWN else str(kind)] += 1
         if chunk.slot == found.head.slot:
             return scan.chain
@@ -142,21 +148,31 @@ class _Check:
         )
 
 
-def check(path: Path, progress: Callable[[int, int], None] | None = None) -> Report:
+def check(
+    path: Path,
+    progress: Callable[[int, int], None] | None = None,
+    judge: Judge = Census().unreadable,
+) -> Report:
     """Prove every checksum in the store at ``path`` and take its inventory; the file stays as it is.
 
+    ``judge`` says which metas cannot be read although their checksums are right (see Owner.unreadable).
     Raises StoreMissingError, StoreInUseError, StoreUnwritableError, NotAStoreError, UnknownVersionError;
     damage is in the report. ``progress`` is called with (chunks read, chunks to read).
     """
     storage = open_file(path, read_only=True)
     try:
-        return check_storage(storage, str(path), progress)
+        return check_storage(storage, str(path), progress, judge)
     finally:
         storage.close()
 
 
-def check_storage(storage: Storage, path: str, progress: Callable[[int, int], None] | None = None) -> Report:
+def check_storage(
+    storage: Storage,
+    path: str,
+    progress: Callable[[int, int], None] | None = None,
+    judge: Judge = Census().unreadable,
+) -> Report:
     """:func:`check` of an open file; ``path`` is its name in the report."""
     report = Report(path)
-    _Check(storage, report).run(progress)
+    _Check(storage, report, judge).run(progress)
     return report

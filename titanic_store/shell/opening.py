@@ -16,7 +16,7 @@ from zlib import crc32
 from titanic_store.errors import DamagedStoreError, StoreMissingError, StoreUnwritableError
 from titanic_store.pure.chunks import ChunkHeader, encode_chunk_header
 from titanic_store.pure.options import MIB, Options
-from titanic_store.pure.seams import E, Foreign, Owner, Storage
+from titanic_store.pure.seams import E, Foreign, Judge, Owner, Storage
 from titanic_store.pure.superblock import BASE_BYTES, Flag, Superblock, encode_superblock, newest_superblock
 from titanic_store.shell.file import open_file, refuse_network_fs
 from titanic_store.shell.memory import give_back
@@ -101,7 +101,7 @@ def open_ring(
 
     ``notify`` is called from the commit thread when :meth:`Ring.completed` has something to say. With
     ``accept_loss`` a damaged store is salvaged: the file is set aside, what can be read is put into a new
-    one, and a report beside it names what was lost. ``owner`` must be new: it is told everything in the file.
+    one, and a report beside it names what was lost. ``owner`` is told everything in the file.
     Raises StoreInUseError, StoreUnwritableError, NotAStoreError, UnknownVersionError, DamagedStoreError,
     NetworkFileSystemError, StoreMissingError (without ``create``).
     """
@@ -116,8 +116,8 @@ def open_ring(
             recovered = Recovery(storage, owner, str(path), progress).run()
         except DamagedStoreError as error:
             if not accept_loss:
-                raise _explained(storage, error) from error
-            _salvage(path, storage, options, error)
+                raise _explained(storage, error, owner.unreadable) from error
+            _salvage(path, storage, options, error, owner.unreadable)
             storage.close()
             storage = open_file(path)
             recovered = Recovery(storage, owner, str(path), progress).run()
@@ -132,7 +132,9 @@ def open_ring(
         raise
 
 
-def _salvage(path: Path, storage: Storage, options: Options, damage: DamagedStoreError) -> None:
+def _salvage(
+    path: Path, storage: Storage, options: Options, damage: DamagedStoreError, judge: Judge
+) -> None:
     """A new store of what can be read is at ``path`` afterwards; see :class:`Salvage`."""
 
     def fill(block: Superblock, first_seq: int, records: Iterator[Foreign]) -> None:
@@ -164,12 +166,12 @@ def _salvage(path: Path, storage: Storage, options: Options, damage: DamagedStor
         finally:
             fresh.close()
 
-    Salvage(path, storage, damage).run(fill, str(time.time_ns() // 1_000_000))
+    Salvage(path, storage, damage, judge).run(fill, str(time.time_ns() // 1_000_000))
 
 
-def _explained(storage: Storage, error: DamagedStoreError) -> DamagedStoreError:
+def _explained(storage: Storage, error: DamagedStoreError, judge: Judge) -> DamagedStoreError:
     """The same error, with the jobs that are touched, as far as the file still knows them."""
-    keys = survey(storage).touched
+    keys = survey(storage, judge).touched
     return DamagedStoreError(error.offset, error.reason, keys, error.last_seq)
 
 

@@ -18,6 +18,7 @@ from titanic_store.pure.census import Census
 from titanic_store.pure.chunks import ChunkHeader, decode_chunk_header
 from titanic_store.pure.kinds import EFFECT_OF, Effect, Kind
 from titanic_store.pure.records import ROW, decode_origin
+from titanic_store.pure.recovery import unreadable
 from titanic_store.pure.seams import E, Foreign, Owner
 from titanic_store.pure.superblock import Flag
 from titanic_store.shell.recovering import Recovery
@@ -232,6 +233,9 @@ class Paired(Writer[E]):
             )
         if EFFECT_OF[record.kind] is Effect.UNKNOWN:
             raise UnknownVersionError(f"the peer sent a record of kind {record.kind}, of a later version")
+        why = unreadable(record.kind, record.meta, self._owner.unreadable)
+        if why:
+            raise ForeignRecordError(f"the meta of record {record.sequence} of the peer cannot be read: {why}")
         if not self.following:
             self.following = True
             self._moved_in, self._strays = [], {}

@@ -42,12 +42,14 @@ class Recovery(Generic[E]):
         self._storage = storage
         self._path = path
         self._progress = progress
+        self._owner = owner
         self._rebuild = Rebuild(owner)
         self._warnings: list[str] = []
         self.signs: Signs | None = None  # the row of the table that decided
 
     def run(self) -> Recovered[E]:
         """Steps 1 to 6. Raises NotAStoreError, UnknownVersionError, DamagedStoreError."""
+        self._owner.begin()
         self._storage.sync()
         self._block = block = newest_superblock(self._storage.read_at(0, BASE_BYTES), self._path)
         if self._storage.size() < block.file_bytes:

@@ -35,6 +35,13 @@ class Placeholder:
 class Census:
     """The owner of placeholders: it needs no metas."""
 
+    def begin(self) -> None:
+        """See Owner.begin."""
+
+    def unreadable(self, kind: int, meta: bytes) -> str:
+        """See Owner.unreadable."""
+        return ""
+
     def open(self, kind: int, key: bytes, request_at: int, meta: bytes, origin_seq: int) -> Placeholder:
         """See Owner.open."""
         entry = Placeholder(kind, key)

@@ -18,8 +18,8 @@ from titanic_store.errors import DamagedStoreError
 from titanic_store.pure.chunks import TRAILER_BYTES, decode_chunk_header, decode_seal
 from titanic_store.pure.kinds import EFFECT_OF, Effect, Kind
 from titanic_store.pure.records import HEADER_BYTES, LOST, NO_KEY, ROW, U32, Header
-from titanic_store.pure.recovery import Reader
-from titanic_store.pure.seams import Foreign, Storage
+from titanic_store.pure.recovery import Reader, unreadable
+from titanic_store.pure.seams import Foreign, Judge, Storage
 from titanic_store.pure.superblock import BASE_BYTES, Superblock, newest_superblock
 
 log = logging.getLogger("titanic_store")
@@ -52,9 +52,10 @@ class Survey:
         return list(dict.fromkeys(key for _, key in sorted(keys) if key != NO_KEY))
 
 
-def survey(storage: Storage) -> Survey:
+def survey(storage: Storage, judge: Judge) -> Survey:
     """Look at every slot by itself; nothing is believed that fails a checksum, a turn or a place (R4).
 
+    A record whose meta ``judge`` cannot read is lost, however right its checksums.
     Raises NotAStoreError, UnknownVersionError; DamagedStoreError if both superblocks are gone: the salt is
     gone with them, and nothing can be told from anything.
     """
@@ -72,7 +73,11 @@ def survey(storage: Storage) -> Survey:
         turn = _turn(image, base, block, reader)
         if turn is not None:
             for record in _records(image, base, turn, block, reader):
-                by_seq[record.header.sequence] = record
+                header = record.header
+                if unreadable(header.kind, record.meta, judge):
+                    known[header.sequence] = (header.kind, header.key)
+                else:
+                    by_seq[header.sequence] = record
             known.update(_rows(image, base, turn, reader))
     found.records = [by_seq[seq] for seq in sorted(by_seq)]
     found.lost = {seq: row for seq, row in known.items() if seq not in by_seq}
@@ -126,11 +131,11 @@ def _gaps(sequences: list[int], durable_seq: int) -> list[tuple[int, int]]:
 class Salvage:
     """Puts what a survey found into a new file, and says what it could not."""
 
-    def __init__(self, path: Path, storage: Storage, damage: DamagedStoreError) -> None:
+    def __init__(self, path: Path, storage: Storage, damage: DamagedStoreError, judge: Judge) -> None:
         self._path = path
         self._storage = storage
         self._damage = damage
-        self._survey = survey(storage)
+        self._survey = survey(storage, judge)
         self.kept_count = 0
         self.open_count = 0
 

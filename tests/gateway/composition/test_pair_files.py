@@ -72,6 +72,19 @@ def test_the_log_is_cut_at_the_hole_and_says_so(tmp_path: Path) -> None:
     assert kept.read_bytes() == damaged
 
 
+def test_a_record_that_cannot_be_read_is_a_hole_too(tmp_path: Path) -> None:
+    """Its checksums are right and its meta says nothing: the log is cut before it, the peer has the rest."""
+    files = made(tmp_path, PAIRED)
+    journal = files.open(accept_loss=False)
+    journal.append(Kind.REQUEST, Job(key(50)), b"\x93\x01", (body(50),), ())
+    journal.append(Kind.REQUEST, Job(key(51)), META, (body(51),), ())
+    journal.close()
+    journal = files.open(accept_loss=False)
+    assert jobs(journal) == [*range(1, COUNT)]
+    assert Flag.OUTDATED | Flag.HOLED in Flag(journal.flags)
+    journal.close()
+
+
 def test_a_file_that_cannot_be_cut_is_replaced_by_an_empty_one(tmp_path: Path) -> None:
     """A chunk header is gone: everything comes from the peer, under the ids and the epoch that there were."""
     files = made(tmp_path, PAIRED)
