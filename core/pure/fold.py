@@ -69,6 +69,10 @@ class Fold:
         """See core.pure.jobs.unreadable."""
         return unreadable(kind, meta)
 
+    def awaits_reply(self, job: Job) -> bool:
+        """An idempotency key and a setting never get a reply."""
+        return job.state != State.BINDING
+
     def open(self, kind: int, key: bytes, request_at: int, meta: bytes, origin_seq: int) -> Job:
         """A new entry, brought up to date with the record that opened it; a start is a million of these."""
         if kind != REQUEST:

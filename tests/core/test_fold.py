@@ -71,7 +71,9 @@ def test_a_log_that_is_told_anew_leaves_no_notes_of_the_first_time() -> None:
     meta = encode_meta(RequestMeta(b"wordcount", 1, expires_ms=5, callback="http://x", idempotency=b"i"))
     fold.open(Kind.REQUEST, KEY, 8, meta, 1)
     notes = vars(fold.notes).copy()
-    assert fold.notes.expiries and fold.notes.calls and fold.notes.asked
+    assert fold.notes.expiries
+    assert fold.notes.calls
+    assert fold.notes.asked
     fold.begin()
     assert not any(notes.values())
     assert all(vars(fold.notes)[name] is noted for name, noted in notes.items())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -395,7 +397,12 @@ def test_a_meta_that_cannot_be_read_is_damage_and_not_the_end() -> None:
     at = rig.journal.index[bad].request_at
     rig.journal._bodies[at] = (b"\x93\x01", b"body")
     asked: list[int] = []
-    rig.shell.mend = lambda at, done: bool(asked.append(at)) or at > 0
+
+    def mend(at: int, done: Callable[[bool], None]) -> bool:
+        asked.append(at)
+        return at > 0
+
+    rig.shell.mend = mend
     status = rig.ask(tsp.STATUS, tsp.encode_head(tsp.FetchHead(bad)))
     assert status is not None
     assert status[0] == tsp.ERROR

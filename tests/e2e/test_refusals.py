@@ -149,7 +149,7 @@ def test_nobody_there(tmp_path: Path) -> None:
 
 
 def test_a_record_that_cannot_be_read(family: Processes, tmp_path: Path) -> None:
-    """Its checksums are right: refused as damage, by job and offset, and found by a check; not a traceback."""
+    """Its checksums are right: damage, by job and offset, that a check finds too; not a traceback."""
     journal = open_journal(tmp_path)
     job = Job(bytes(range(16)))
     journal.append(Kind.REQUEST, job, b"\x93\x01", (b"body",), ())

@@ -15,6 +15,8 @@ from titanic_store.shell.opening import Recovery, format_store
 CHUNK: Final = 64 * KIB
 DEADLINE_SECONDS: Final = 10.0
 UNREADABLE: Final = b"unreadable"
+SILENT: Final = b"\xff"
+"""Keys of entries that get no reply begin so."""
 
 
 class Pebble:
@@ -35,6 +37,9 @@ class Keeper:
 
     def unreadable(self, kind: int, meta: bytes) -> str:
         return "says who" if meta.startswith(UNREADABLE) else ""
+
+    def awaits_reply(self, entry: Pebble) -> bool:
+        return not entry.key.startswith(SILENT)
 
     def open(self, kind: int, key: bytes, request_at: int, meta: bytes, origin_seq: int) -> Pebble:
         entry = self.new(kind, key)

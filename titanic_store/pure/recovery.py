@@ -35,6 +35,7 @@ _FOLDED: Final = Struct("<B3xI4xQQ16s")
 _SIZED: Final = Struct("<B3xII32x")
 """Parts of a row: kind, meta_bytes, sequence, offset, key; and kind, meta_bytes, body_bytes."""
 _CHARGED: Final = frozenset((Effect.OPEN, Effect.BODY, Effect.STATE))
+_OF_JOBS: Final = frozenset((Kind.REQUEST, Kind.REPLY, Kind.JOB))
 assert _FOLDED.size == _SIZED.size == ROW.size
 assert HEADER_BYTES % 8 == 0, "the padding of a record is that of its meta and body"
 
@@ -83,6 +84,7 @@ class Recovered(Generic[E]):
     record_count: int
     torn_bytes: int
     warnings: list[str]
+    silent: bool = False  # there may be entries that never get a reply
     file_bytes: int = 0  # may be more than the superblock says: allocated ahead (R9)
     stale_seal_at: int = 0  # a trailer of the head that must not be believed any more
     unsealed: list[tuple[ChunkHeader, Scan]] = field(
@@ -229,13 +231,15 @@ class Reader:
 def tally(rows: bytes | bytearray, chunk_bytes: int) -> Tally:
     """What the records of one chunk are charged; of many records of one size it is computed once."""
     found: Counter[int] = Counter()
+    others = False
     for (kind, meta_bytes, body_bytes), count in Counter(_SIZED.iter_unpack(rows)).items():
         if EFFECT_OF[kind] in _CHARGED:
             found[charge_of(meta_bytes, body_bytes, chunk_bytes)] += count
+            others |= kind not in _OF_JOBS
     if not found:
         return Tally()
     charge_bytes = sum(charge * count for charge, count in found.items())
-    return Tally(sum(found.values()), charge_bytes, min(found), max(found))
+    return Tally(sum(found.values()), charge_bytes, min(found), max(found), others)
 
 
 def unreadable(kind: int, meta: bytes, judge: Judge) -> str:
@@ -257,6 +261,7 @@ class Rebuild(Generic[E]):
         self._moved: list[tuple[int, bytes]] = []
         self.index: dict[bytes, E] = {}
         self.record_count = 0
+        self.silent = False  # something else than a request opened an entry
 
     def fold(self, rows: bytes | bytearray, metas: bytes, chunk_bytes: int = 1 << 30) -> Tally:
         """Fold the records of one chunk, given as the digest has them; what they are charged."""
@@ -268,7 +273,9 @@ class Rebuild(Generic[E]):
                 raise  # our own mistake
             raise damage from error
         self.record_count += len(rows) // ROW.size
-        return tally(rows, chunk_bytes)
+        found = tally(rows, chunk_bytes)
+        self.silent |= found.others
+        return found
 
     def _fold(self, rows: bytes | bytearray, metas: bytes) -> None:
         index, opened, fold = self.index, self._owner.open, self._owner.fold
@@ -299,7 +306,7 @@ class Rebuild(Generic[E]):
                     self._replies[key] = (at, meta, sequence)
 
     def _unreadable(self, rows: bytes | bytearray, metas: bytes) -> DamagedStoreError | None:
-        """Which record it was that the owner could not fold: its checksums are right, its meta says nothing."""
+        """Which record the owner could not fold: its checksums are right, its meta says nothing."""
         start = 0
         told = [(Kind.REPLY, len(meta), sequence, at, b"") for at, meta, sequence in self._replies.values()]
         metas = b"".join(meta for _, meta, _ in self._replies.values()) + metas
@@ -320,6 +327,7 @@ class Rebuild(Generic[E]):
         if entry is None:
             entry = self.index[key] = self._owner.new(origin.kind, key)
             self._moved.append((origin.sequence, key))
+            self.silent |= origin.kind != Kind.REQUEST
         entry.request_at = at
         self._owner.fold(entry, origin.kind, origin.meta, origin.sequence)
         self._owner.fold(entry, Kind.JOB, origin.state, origin.sequence)

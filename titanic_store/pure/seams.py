@@ -39,6 +39,10 @@ class Owner(Protocol[E]):
         """
         ...
 
+    def awaits_reply(self, entry: E) -> bool:
+        """Whether ``entry`` may get a reply one day: room is kept for it (R8). It never changes."""
+        ...
+
     def open(self, kind: int, key: bytes, request_at: int, meta: bytes, origin_seq: int) -> E:
         """As :meth:`new`, its ``request_at`` set, and :meth:`fold` with the record: one call, for speed."""
         ...

@@ -28,6 +28,7 @@ class Tally(NamedTuple):
     charge_bytes: int = 0
     least_bytes: int = 0
     most_bytes: int = 0
+    others: bool = False  # some open entries that are no jobs
 
 
 class Space:

@@ -133,18 +133,20 @@ class Head(Room):
         )
         return self.block.offset, encode_superblock(self.block)
 
-    def make_room(self, claim: int, *, opens: bool = False, moved: bool = False) -> None:
+    def make_room(self, claim: int, *, kept_bytes: int = 0, moved: bool = False) -> None:
         """A record that claims so many bytes fits afterwards; RingFullError, RecordTooLargeError.
 
-        A record that ``opens`` must be admitted; one that is ``moved`` may use the last free chunk. May
-        wait for the disk: for growth that could not keep ahead, and for an ending, until a chunk is won back.
+        A record that opens something must be admitted, with the ``kept_bytes`` of its ending; one that is
+        ``moved`` may use the last free chunk. May wait for the disk: for growth that could not keep ahead,
+        and for an ending, until a chunk is won back.
         """
         if claim > self.max_claim:
             extra = HEADER_BYTES + ROW.size + 8
             raise RecordTooLargeError(claim - extra, self.max_claim - extra)
         self.settle()
+        opens = kept_bytes > 0
         if opens:
-            self._admit(claim)
+            self._admit(claim, kept_bytes)
         elif not moved and self._committer.queued_bytes > 2 * self._queue_max_bytes:
             self._committer.flush()
         self._free_slots(claim, opens=opens, moved=moved)

@@ -132,9 +132,7 @@ def open_ring(
         raise
 
 
-def _salvage(
-    path: Path, storage: Storage, options: Options, damage: DamagedStoreError, judge: Judge
-) -> None:
+def _salvage(path: Path, storage: Storage, options: Options, damage: DamagedStoreError, judge: Judge) -> None:
     """A new store of what can be read is at ``path`` afterwards; see :class:`Salvage`."""
 
     def fill(block: Superblock, first_seq: int, records: Iterator[Foreign]) -> None:

@@ -235,7 +235,9 @@ class Paired(Writer[E]):
             raise UnknownVersionError(f"the peer sent a record of kind {record.kind}, of a later version")
         why = unreadable(record.kind, record.meta, self._owner.unreadable)
         if why:
-            raise ForeignRecordError(f"the meta of record {record.sequence} of the peer cannot be read: {why}")
+            raise ForeignRecordError(
+                f"the meta of record {record.sequence} of the peer cannot be read: {why}"
+            )
         if not self.following:
             self.following = True
             self._moved_in, self._strays = [], {}
@@ -272,6 +274,8 @@ class Paired(Writer[E]):
         if entry is None:
             entry = self.index[key] = owner.new(origin.kind, key)
             self._moved_in.append((origin.sequence, key))
+            if not owner.awaits_reply(entry):
+                self._head.silent_count += 1
             if self._live is not None:
                 self._live.opened(key)
         sequence = self._write_foreign(record, entry, token)

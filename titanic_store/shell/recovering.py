@@ -89,6 +89,7 @@ class Recovery(Generic[E]):
             record_count=self._rebuild.record_count,
             torn_bytes=torn_bytes,
             warnings=self._warnings,
+            silent=self._rebuild.silent,
             file_bytes=self._storage.size(),
             unsealed=[(chunk.header, scan) for chunk, scan in unsealed if chunk is not chunks[number]],
             stale_seal_at=self._stale_seal_at(space.offset_of(chunk.slot), chunk.header.turn),

@@ -12,6 +12,7 @@ import msgspec
 
 from titanic_store.errors import DamagedStoreError
 from titanic_store.pure.chunks import CHUNK_HEADER_BYTES, TRAILER_BYTES, decode_chunk_header, decode_seal
+from titanic_store.pure.kinds import Kind
 from titanic_store.pure.layout import Layout
 from titanic_store.pure.records import HEADER_BYTES, MOVED, ROW
 from titanic_store.pure.recovery import Chain, Chunk, Reader, Recovered, Scan
@@ -41,6 +42,10 @@ class Census:
     def unreadable(self, kind: int, meta: bytes) -> str:
         """See Owner.unreadable."""
         return ""
+
+    def awaits_reply(self, entry: Placeholder) -> bool:
+        """See Owner.awaits_reply."""
+        return entry.kind == Kind.REQUEST
 
     def open(self, kind: int, key: bytes, request_at: int, meta: bytes, origin_seq: int) -> Placeholder:
         """See Owner.open."""

@@ -111,8 +111,7 @@ class Ring(Paired[E]):
             if self.index.get(entry.key) is entry:
                 del self.index[entry.key]
                 freed += (entry.request_at, entry.reply_at)
-                if entry.reply_at:
-                    self._head.reply_count -= 1
+                self._forget(entry)
         self._releases.append((batch.last_seq, freed))
 
     def _tend(self) -> None:

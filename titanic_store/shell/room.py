@@ -67,6 +67,7 @@ class Room(ABC):
         self.grown_count = 0
         self.entry_count: Callable[[], int] = int
         self.reply_count = 0  # entries with a reply: nothing is kept for another
+        self.silent_count = 0  # entries that never get one: keys and settings
         self.pressed_turn = 0  # relocate at least up to here: somebody was refused
         self.recount: Callable[[], None] = _nothing
         self._growing = False
@@ -88,8 +89,8 @@ class Room(ABC):
     @property
     def reserved_bytes(self) -> int:
         """What is kept for the dispatch, reply and close of everything accepted (R8)."""
-        count = self.entry_count()
-        return count * self.entry_bytes - self.reply_count * (self.entry_bytes - ENDING_BYTES)
+        without_count = self.reply_count + self.silent_count
+        return self.entry_count() * self.entry_bytes - without_count * self.reply_bytes
 
     @property
     def promised_bytes(self) -> int:
@@ -118,16 +119,16 @@ class Room(ABC):
 
     # -- admission
 
-    def _admit(self, claim: int) -> None:
-        """There is room for one more job and its ending, on disk and on the way to it; RingFullError (R8)."""
+    def _admit(self, claim: int, kept_bytes: int) -> None:
+        """There is room for one more entry and its ending, on disk and on the way; RingFullError (R8)."""
         queued_bytes = self._committer.queued_bytes
         if queued_bytes and queued_bytes + claim > self._queue_max_bytes:
             raise RingBusyError(claim, self._queue_max_bytes - queued_bytes, _QUEUE_RETRY_MS)
-        cost_bytes = charge(claim, self.space.chunk_bytes) + self.entry_bytes
+        cost_bytes = charge(claim, self.space.chunk_bytes) + kept_bytes
         allowed_bytes = self._promise(cost_bytes, opens=True)
         if allowed_bytes < cost_bytes and self.entry_count():  # an empty store takes what fits into a chunk
             self._press()
-            raise RingFullError(claim, max(0, allowed_bytes - self.entry_bytes), FULL_RETRY_MS)
+            raise RingFullError(claim, max(0, allowed_bytes - kept_bytes), FULL_RETRY_MS)
         self.room_bytes = min(allowed_bytes, self._queue_max_bytes - queued_bytes) - cost_bytes
 
     def admit_reply(self, claim: int, charge_bytes: int, *, kept: bool) -> None:

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, Generic
+from typing import Final
 from zlib import crc32
 
 from titanic_store.pure.census import Census
 from titanic_store.pure.chunks import TRAILER_BYTES, align_up, encode_digest
 from titanic_store.pure.kinds import EFFECT_OF, Effect, Kind
-from titanic_store.pure.layout import Layout
 from titanic_store.pure.options import Options
 from titanic_store.pure.records import HEADER_BYTES, MAGIC, NO_KEY, ROW, ROW_FROM, ROW_TO, pack_head
 from titanic_store.pure.recovery import Recovered
 from titanic_store.pure.seams import E, Foreign, Owner, Storage
-from titanic_store.pure.superblock import BASE_BYTES, Flag, Superblock
+from titanic_store.pure.superblock import Flag
 from titanic_store.shell.committer import Batch, Committer
+from titanic_store.shell.facts import Facts
 from titanic_store.shell.head import Head
 from titanic_store.shell.reading import RecordReader
 from titanic_store.shell.relocating import Relocator
+from titanic_store.shell.room import ENDING_BYTES
 
 JOIN_MAX_BYTES: Final = 64 * 1024
 """Up to here a record becomes one buffer; above, its body's parts go to the disk without a copy."""
@@ -27,7 +28,7 @@ JOIN_MAX_BYTES: Final = 64 * 1024
 _PADDING: Final = tuple(bytes(count) for count in range(8))
 
 
-class Writer(Generic[E]):
+class Writer(Facts[E]):
     """The half of a :class:`~titanic_store.Ring` that appends and reads. Not thread-safe: one thread calls.
 
     ``index`` holds every live entry, in the order of acceptance. ``tap`` is called with every record at its
@@ -45,7 +46,7 @@ class Writer(Generic[E]):
         thread: bool = True,
     ) -> None:
         """Step 7 of opening. ``thread=False``: nothing is written except by :meth:`Ring.commit`."""
-        self.torn_bytes: Final = recovered.torn_bytes
+        self.torn_bytes = recovered.torn_bytes
         self.appended_count = 0
         self.tap: Callable[[Foreign], None] | None = None
         self.following = False
@@ -69,6 +70,9 @@ class Writer(Generic[E]):
         self._salt = head.salt
         head.entry_count = self._entry_count
         head.reply_count = sum(1 for entry in self.index.values() if entry.reply_at)
+        if recovered.silent:
+            awaits_reply = self._owner.awaits_reply
+            head.silent_count = sum(1 for entry in self.index.values() if not awaits_reply(entry))
         if recovered.stale_seal_at:
             # the head was sealed in a history that was cut since: nobody shall believe that seal again
             self._storage.write_at(recovered.stale_seal_at, (bytes(TRAILER_BYTES),))
@@ -97,125 +101,6 @@ class Writer(Generic[E]):
         offset, raw = self._head.next_superblock(flags=flags, durable_seq=self._head.seq)
         self._storage.write_at(offset, (raw,))
         self._storage.sync()
-
-    @property
-    def superblock(self) -> Superblock:
-        """The newest superblock."""
-        return self._head.block
-
-    @property
-    def durability(self) -> str:
-        """What an acknowledgement is worth: ``fsync``, ``interval; ms=N`` or ``memory`` (R12)."""
-        return self._policy.durability
-
-    @property
-    def epoch(self) -> int:
-        """The epoch every record written now carries (P1)."""
-        return self._head.epoch
-
-    @property
-    def incarnation(self) -> int:
-        """How often this file was opened."""
-        return self._head.incarnation
-
-    @property
-    def id_secret(self) -> bytes:
-        """32 bytes made with the store, for the tag in job ids."""
-        return self._head.block.id_secret
-
-    @property
-    def store_uuid(self) -> bytes:
-        """16 bytes that tell this store from every other."""
-        return self._head.block.store_uuid
-
-    @property
-    def last_seq(self) -> int:
-        """The sequence of the last record appended."""
-        return self._head.seq
-
-    @property
-    def durable_seq(self) -> int:
-        """Every record up to this sequence is known to be durable."""
-        return self._committer.durable_seq
-
-    @property
-    def max_record_bytes(self) -> int:
-        """A record fits if its body plus twice its meta has at most so many bytes."""
-        return self._head.max_claim - HEADER_BYTES - ROW.size - 8
-
-    @property
-    def file_bytes(self) -> int:
-        """How long the file is."""
-        return self._head.block.file_bytes
-
-    @property
-    def free_bytes(self) -> int:
-        """What can be appended before the file must grow or jobs be closed."""
-        return self._head.free_bytes
-
-    @property
-    def sync_count(self) -> int:
-        """How many syncs the commit thread has done."""
-        return self._committer.sync_count
-
-    @property
-    def syncing(self) -> bool:
-        """Whether something is on its way to the disk: being written, or written and not synced."""
-        committer = self._committer
-        return committer.writing is not None or committer.durable_seq < committer.written_seq
-
-    @property
-    def batch_count(self) -> int:
-        """How many batches the commit thread has written."""
-        return self._committer.batch_count
-
-    @property
-    def counters(self) -> dict[str, int]:
-        """What happened to the file since it was opened, for statistics."""
-        return {
-            "records_appended": self.appended_count,
-            "records_relocated": self.relocator.moved_count,
-            "records_lost": self.relocator.lost_count,
-            "reads_damaged": self.reader.damaged_count,
-            "commits": self._committer.batch_count,
-            "syncs": self._committer.sync_count,
-            "chunks_grown": self._head.grown_count,
-            "chunks_shrunk": self._head.shrunk_count,
-            "growths_refused": self._committer.grower.refused_count,
-            "torn_bytes_cut": self.torn_bytes,
-        }
-
-    @property
-    def gauges(self) -> dict[str, int]:
-        """How full the store is, in bytes."""
-        head = self._head
-        return {
-            "file_bytes": self.file_bytes,
-            "file_max_bytes": max(self.file_bytes, head.max_bytes),
-            "free_bytes": head.free_bytes,
-            "capacity_bytes": head.limit_bytes,
-            "live_bytes": head.space.live_bytes,
-            "reserved_bytes": head.reserved_bytes,
-            "reply_reserve_bytes": self._options.reply_reserve_bytes,
-            "allocated_bytes": BASE_BYTES + head.allocated_chunks * head.block.chunk_bytes,
-            "queued_bytes": self._committer.queued_bytes,
-        }
-
-    def layout(self) -> Layout:
-        """The ring as it will lie in the file once everything appended so far is durable."""
-        return self._head.layout()
-
-    def pin(self, turn: int) -> None:
-        """No chunk from ``turn`` on is reused, for a backup that reads them; 0 lets go.
-
-        A pin never costs a job: when room is needed the ring lets go itself, and ``pinned_turn`` is 0.
-        """
-        self._head.space.pinned_turn = turn
-
-    @property
-    def pinned_turn(self) -> int:
-        """See :meth:`pin`."""
-        return self._head.space.pinned_turn
 
     # -- appending
 
@@ -307,6 +192,8 @@ class Writer(Generic[E]):
         head.limit -= len(rows) * row_bytes
         run.end = head.end = at
         run.parts.append(b"".join(parts))
+        if kind != Kind.REQUEST:
+            head.silent_count += sum(not self._owner.awaits_reply(entry) for entry in entries)
 
     def mark(self, token: object | None = None) -> int:
         """Append a MARK, which is about no entry."""
@@ -330,14 +217,15 @@ class Writer(Generic[E]):
         row_bytes = ROW.size + meta_bytes
         claim = exact_bytes + len(padding) + row_bytes
         charge_bytes = claim if claim <= head.large_bytes else 2 * claim
-        foreign = foreign_key is not None
+        kept_bytes, foreign = 0, foreign_key is not None
         opens = effect is Effect.OPEN and not foreign
-        if opens:
-            head.room_bytes -= charge_bytes + head.entry_bytes
+        if opens and entry is not None:
+            kept_bytes = head.entry_bytes if kind == Kind.REQUEST else self._kept_bytes(entry)
+            head.room_bytes -= charge_bytes + kept_bytes
         if effect is Effect.BODY and entry is not None and not flags and not foreign:
             head.admit_reply(claim, charge_bytes, kept=not entry.reply_at)
         if head.end + head.align + claim > head.limit or (opens and head.room_bytes < 0):
-            head.make_room(claim, opens=opens, moved=flags != 0 or foreign)
+            head.make_room(claim, kept_bytes=kept_bytes, moved=flags != 0 or foreign)
         key = entry.key if entry is not None else foreign_key or NO_KEY
         with committer.mutex:
             batch = committer.batch
@@ -360,7 +248,7 @@ class Writer(Generic[E]):
             else:
                 run.parts += (raw, crc.to_bytes(4, "little"), meta, *body, padding)
             if entry is not None:
-                self._place(effect, entry, at, charge_bytes, batch)
+                self._place(kind, entry, at, charge_bytes, batch)
             if token is not None:
                 batch.tokens.append(token)
                 batch.waiting = True
@@ -372,9 +260,9 @@ class Writer(Generic[E]):
             committer.wake()
         return sequence
 
-    def _place(self, effect: Effect, entry: E, at: int, charge_bytes: int, batch: Batch) -> None:
+    def _place(self, kind: int, entry: E, at: int, charge_bytes: int, batch: Batch) -> None:
         """Bring the index and the accounts up to date with the record at ``at``."""
-        head, live = self._head, self._live
+        head, live, effect = self._head, self._live, EFFECT_OF[kind]
         if effect is Effect.OPEN:
             known = self.index.get(entry.key)
             if known is not None:
@@ -382,6 +270,8 @@ class Writer(Generic[E]):
             entry.request_at = at
             self.index[entry.key] = entry
             head.space.retain(at, charge_bytes)
+            if kind != Kind.REQUEST and not self._owner.awaits_reply(entry):
+                head.silent_count += 1
             if live is not None:
                 live.opened(entry.key)
             return
@@ -407,12 +297,24 @@ class Writer(Generic[E]):
             batch.freed.append(entry.request_at)
             entry.request_at = at
 
+    def _kept_bytes(self, entry: E) -> int:
+        """What is kept for the ending of ``entry``."""
+        return self._head.entry_bytes if self._owner.awaits_reply(entry) else ENDING_BYTES
+
+    def _forget(self, entry: E) -> None:
+        """``entry`` is none any more: what is kept for others is counted without it."""
+        head = self._head
+        if entry.reply_at:
+            head.reply_count -= 1
+        elif head.silent_count and not self._owner.awaits_reply(entry):
+            head.silent_count -= 1
+
     def _supersede(self, known: E, entry: E, batch: Batch) -> None:
         """``entry`` opens anew what is open: the records of ``known`` are dead once that is durable."""
         batch.freed.append(known.request_at)
         if known.reply_at:
             batch.freed.append(known.reply_at)
-            self._head.reply_count -= 1
+        self._forget(known)
         if self._live is not None:
             self._live.closed(known.key, replied=known.reply_at != 0)
         if known is entry:

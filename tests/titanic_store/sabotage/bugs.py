@@ -289,9 +289,9 @@ def reuses_space_before_the_close_is_durable(patch: pytest.MonkeyPatch) -> None:
     """A close frees its chunk when it is appended (R6)."""
     right = Writer._place
 
-    def place(self: Writer[Any], effect: Effect, entry: Any, at: int, charge: int, batch: Batch) -> None:
-        right(self, effect, entry, at, charge, batch)
-        if effect is Effect.DROP:
+    def place(self: Writer[Any], kind: int, entry: Any, at: int, charge: int, batch: Batch) -> None:
+        right(self, kind, entry, at, charge, batch)
+        if EFFECT_OF[kind] is Effect.DROP:
             for position in (entry.request_at, entry.reply_at):
                 self._head.space.release(position)
             entry.request_at = entry.reply_at = 0
@@ -344,7 +344,7 @@ def relocates_without_the_reply(patch: pytest.MonkeyPatch) -> None:
 @bug
 def accepts_into_the_room_of_endings(patch: pytest.MonkeyPatch) -> None:
     """Requests may take the last byte, so that replies and closes find none (R8)."""
-    patch.setattr(Head, "_admit", lambda self, claim: setattr(self, "room_bytes", 1 << 60))
+    patch.setattr(Head, "_admit", lambda self, claim, kept_bytes: setattr(self, "room_bytes", 1 << 60))
     patch.setattr(Head, "spare_chunks", property(lambda self: 0))
     patch.setattr(Ring, "_win_back", lambda self: False)
 

@@ -2,14 +2,15 @@
 
 import errno
 import os
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from random import Random
 
 import pytest
 
-from tests.titanic_store.rig import CHUNK, Pebble, Waiting, key, open_on, options, request, settle
-from titanic_store import Kind, Options, Ring, RingBusyError, RingFullError, StoreUnwritableError
+from tests.titanic_store.rig import CHUNK, SILENT, Pebble, Waiting, key, open_on, options, request, settle
+from titanic_store import Foreign, Kind, Options, Ring, RingBusyError, RingFullError, StoreUnwritableError
 from titanic_store.shell.faulty import FaultyDisk
 
 KEPT: int = 1024
@@ -139,6 +140,64 @@ def test_what_is_kept_can_be_chosen() -> None:
     for pebble in few:
         assert stored(ring, pebble, 8192)
         settle(ring)
+
+
+def silent(number: int) -> Pebble:
+    """An idempotency key, or a setting: nobody ever replies to it."""
+    return Pebble(SILENT + key(number)[1:])
+
+
+def test_what_gets_no_reply_keeps_room_for_none() -> None:
+    """Counted when it comes, opens anew, moves, is shipped to a peer, read at a start, closed."""
+    disk, wanted = FaultyDisk(), options(max_chunks=40)
+    ring, other = open_on(disk, wanted), open_on(FaultyDisk(1), wanted)
+
+    shipped: list[Foreign] = []
+    ring.tap = shipped.append
+
+    def reserved(now: Ring[Pebble], jobs: int, others: int) -> bool:
+        return now.gauges["reserved_bytes"] == jobs * (512 + KEPT + 256) + others * 512
+
+    for number in range(40):
+        request(ring, number, bytes(4000))
+        ring.append(Kind.KEY, silent(number), b"key")
+    ring.append(Kind.SETTING, silent(100), b"setting")
+    ring.append(Kind.KEY, silent(0), b"again")
+    settle(ring)
+    assert reserved(ring, 40, 41)
+    while ring.relocator.moved_count < 20:
+        assert ring.relocator.move(32, 1 << 20)
+        settle(ring)
+    other.append_foreign_all(shipped, "shipped")
+    settle(other)
+    assert reserved(other, 40, 41)
+    for number in range(10):
+        ring.append(Kind.CLOSE, ring.index[silent(number).key], b"")
+        ring.append(Kind.REPLY, ring.index[key(number)], b"", (b"reply",))
+    settle(ring)
+    assert reserved(ring, 30, 31 + 10)
+    ring.close()
+    ring = open_on(disk, wanted)
+    assert reserved(ring, 30, 31 + 10)
+    for entry in list(ring.index.values()):
+        ring.append(Kind.CLOSE, entry, b"")
+    settle(ring)
+    assert reserved(ring, 0, 0)
+
+
+def test_keys_fill_a_store_later_than_jobs() -> None:
+    """Each costs its bytes and its close, a job a reply besides; what was accepted ends all the same."""
+    ring, accepted = open_on(FaultyDisk(), options(max_chunks=12)), 0
+    jobs = len(fill(open_on(FaultyDisk(), options(max_chunks=12)), Random(1), (0,)))
+    with suppress(RingFullError):
+        for accepted in range(3 * jobs):
+            ring.append(Kind.KEY, silent(accepted), b"meta")
+            settle(ring)
+    assert 1.5 * jobs < accepted < 3 * jobs - 1
+    for entry in list(ring.index.values()):
+        ring.append(Kind.CLOSE, entry, b"closed by the client", (), "closed")
+        settle(ring)
+    assert not ring.index
 
 
 def test_a_full_store_is_counted_before_a_reply_is_refused() -> None:

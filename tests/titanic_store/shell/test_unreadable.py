@@ -1,4 +1,4 @@
-"""A record whose checksums are right and whose meta its owner cannot read: damage, and never a bug of ours."""
+"""A record whose checksums are right and whose meta its owner cannot read is damage, not a bug of ours."""
 
 from pathlib import Path
 from uuid import UUID
@@ -61,7 +61,7 @@ def made(path: Path, spoil: object, after: int) -> tuple[int, int]:
 @pytest.mark.parametrize("after", [3, 60])
 @pytest.mark.parametrize("spoil", SPOILERS)
 def test_it_is_refused_with_where_whom_and_what_to_do(tmp_path: Path, spoil: object, after: int) -> None:
-    """Exit 3, its offset, the job, and the ways out; from the head as from a digest; the file stays as it is."""
+    """Exit 3, the offset, the job, the ways out; from the head as from a digest; the file is left alone."""
     path = tmp_path / "titanic.ring"
     at, sequence = made(path, spoil, after)
     image = path.read_bytes()
