@@ -215,6 +215,8 @@ TABLE: Final[dict[tuple[State, Event], Row]] = {
     (S.REFUSING, E.LEASE_BACK): (S.PAIRED, ()),
     (S.REFUSING, E.CAUGHT_UP): (S.ADMITTING, (A.PARDON,)),
     (S.REFUSING, E.PROMOTE): (S.CONDEMNING, (A.CONDEMN,)),
+    # it took over, died and came back: which of the two logs goes further is asked as at a cold start (P5)
+    (S.REFUSING, E.PEER_AHEAD): (S.WAITING, (A.RETIRE,)),
     (S.REFUSING, E.REFUSE): (S.REFUSING, ()),
 }
 

@@ -85,6 +85,10 @@ class Replica(Protocol):
         """Every record behind ``seq``, lazily. RecordsGoneError."""
         ...
 
+    def without_body(self, seq: int) -> Record:
+        """A damaged record as far as it is known, marked as lost. DamagedRecordError if nothing is known."""
+        ...
+
     def plain(self, record: Record) -> Record:
         """A relocated job as the record that opened it, with its sequence; any other record as it is."""
         ...
@@ -204,7 +208,7 @@ class Sender:
             self.streaming = False
             self.on_follow(Follow(self.follower, self.follow, (), 0, full=True), now_ms)
         except DamagedRecordError:
-            self._source = None  # once it is mended the next pump goes on from here
+            self._source = None  # nothing is known of it; the next pump tries again
 
     def _ship(self) -> None:
         replica = self._replica
@@ -214,7 +218,11 @@ class Sender:
         bodies: list[bytes] = []
         size = 0
         while size < SHIP_MAX_BYTES and len(batch) < RECORDS_MAX_COUNT:
-            record = next(self._source, None)
+            try:
+                record = next(self._source, None)
+            except DamagedRecordError:  # who asks for it does not have it: nobody can mend it
+                record = replica.without_body((batch[-1].sequence if batch else self._cursor) + 1)
+                self._source = replica.records_after(record.sequence)
             if record is None:
                 self._source = None
                 break

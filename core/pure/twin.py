@@ -219,10 +219,11 @@ class Twin(TwinCore):
 
     def _met_passive(self, beat: Beat, theirs: State, now_ms: int) -> None:
         claims = theirs in (State.CLAIMING, State.LEADING)
-        if beat.epoch > self.epoch and not claims and self.state in (State.TAKEN, State.ALONE):
+        counted = self._counts[0] != 0
+        uncounted = self.state is State.REFUSING and not counted
+        if beat.epoch > self.epoch and not claims and (self.state in (State.TAKEN, State.ALONE) or uncounted):
             self._fire(Event.PEER_AHEAD, now_ms)
             return
-        counted = self._counts[0] != 0
         if self.sender is not None and not counted and self.sender.follower not in (0, beat.session):
             self.sender = Sender(self._replica(), self.watch.session, self.epoch, self._host.send)
             refuses = self.state is State.ADMITTING and not self._options.serve_alone

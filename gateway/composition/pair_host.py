@@ -165,8 +165,8 @@ class PairHost:
         """See Host.cut_after."""
         try:
             self._aside(self.journal, seq)
-        except DamagedRecordError as error:
-            self.tell("aside-damaged", f"the whole file is set aside, since a part of it is damaged: {error}")
+        except (DamagedRecordError, RecordsGoneError) as error:
+            self.tell("aside-whole", f"the whole file is set aside, since a part of it cannot be: {error}")
             return False
         return self.journal.cut_after(seq)
 

@@ -135,6 +135,15 @@ class PairJournal(RingJournal):
         except DamagedStoreError as error:
             raise DamagedRecordError(str(error), error.offset) from error
 
+    def without_body(self, seq: int) -> Record:
+        """See Replica.without_body; RecordsGoneError."""
+        try:
+            return Record(*self.ring.without_body(seq))
+        except RingRecordsGoneError as error:
+            raise RecordsGoneError(str(error)) from error
+        except DamagedStoreError as error:
+            raise DamagedRecordError(str(error), error.offset) from error
+
     def record_at(self, sequence: int) -> Record | None:
         """A record as it is here; None if it is gone, or damaged here as well."""
         if not self.first_seq <= sequence <= self.durable_seq:

@@ -13,6 +13,7 @@ from typing import Any
 from core.pure.fold import Fold
 from core.pure.jobs import Job, Kind
 from titanic_store import CutRefusedError, DamagedStoreError, Flag, Foreign, RecordsGoneError
+from titanic_store.pure.records import LOST
 from titanic_store.shell.mending import Wound
 
 OPENING = (Kind.REQUEST, Kind.KEY, Kind.SETTING)
@@ -371,10 +372,17 @@ class MemoryRing:
         self._tokens.append(token)
 
     def _checked(self, at: int) -> Foreign:
+        record = self.record(at)
         if at in self.disk.rotten:
             self.mender.notice(at)
             raise DamagedStoreError(at, "the body fails its checksum")
-        return self.record(at)
+        if record.flags & LOST:
+            raise DamagedStoreError(at, "the body was damaged before it came here")
+        return record
+
+    def without_body(self, sequence: int) -> Foreign:
+        record = self.record(sequence)
+        return record._replace(flags=record.flags | LOST, body=())
 
     def read(self, at: int) -> tuple[bytes, bytes]:
         record = self._checked(at)

@@ -10,6 +10,7 @@ from tests.simulation.clients import Client
 from tests.simulation.faults import heal
 from tests.simulation.node import Process
 from tests.simulation.world import World
+from titanic_store import DamagedStoreError
 
 PAIRED_MS = 5_000
 
@@ -196,6 +197,24 @@ def test_a_node_with_a_hole_never_leads_but_by_the_operators_word() -> None:
     assert states(world) == ["passive", "paired"]
 
 
+def test_who_refuses_to_be_alone_meets_a_peer_that_took_over_and_died() -> None:
+    """``--alone refuse``: the epoch of a reign that is over keeps nobody waiting; the further log leads."""
+    world = World(7)
+    world.serve_alone = False
+    world.at(0, world.nodes[0].start)
+    world.at(60, world.nodes[1].start)
+    world.at(0, lambda: world.clients.append(Client(world, 0)))
+    world.run_until(PAIRED_MS)
+    for node in world.nodes:
+        node.wire.cut = True
+    while states(world)[1] != "taken":  # and no client has heard of its epoch
+        world.run_until(world.now_ms + 1)
+    world.nodes[1].kill()
+    world.run_until(PAIRED_MS + 7_000)
+    assert states(world) == ["refusing", "dead"]
+    healed(world)
+
+
 # -- P6
 
 
@@ -237,6 +256,30 @@ def test_a_follower_whose_jobs_differ_is_not_in_sync() -> None:
     world.run_until(PAIRED_MS + 8_000)
     assert any("digests of the live jobs differ" in line for line in world.ledger.story)
     healed(world)
+
+
+def test_damage_that_nobody_can_mend_keeps_no_follower_from_catching_up() -> None:
+    """D3, P6: what rots where it only is becomes a job without bytes on both; the pair is whole."""
+    world = pair()
+    world.nodes[1].stop()
+    world.run_until(PAIRED_MS + 9_000)
+    world.nodes[0].kill()  # what it shipped from memory would be whole
+    world.nodes[0].start()
+    disk = world.nodes[0].disk
+    world.run_until(PAIRED_MS + 13_000)
+    assert states(world)[0] == "alone"
+    shared = world.nodes[1].disk.records[-1].sequence
+    lost = [one.sequence for one in disk.records if one.key in disk.alive and one.sequence > shared]
+    disk.rotten.update(lost[:2])
+    world.nodes[1].start()
+    world.run_until(PAIRED_MS + 16_000)
+    assert states(world) == ["paired", "passive"]
+    ring = process(world, 1).host.journal.ring
+    for sequence in lost[:2]:
+        with pytest.raises(DamagedStoreError, match="damaged before"):
+            ring.read(sequence)
+    assert ring.read(lost[2])
+    assert process(world, 0).host.journal.live_digest() == process(world, 1).host.journal.live_digest()
 
 
 # -- P8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from struct import Struct
@@ -17,12 +18,15 @@ from titanic_store.errors import (
 from titanic_store.pure.census import Census
 from titanic_store.pure.chunks import ChunkHeader, decode_chunk_header
 from titanic_store.pure.kinds import EFFECT_OF, Effect, Kind
-from titanic_store.pure.records import ROW, decode_origin
+from titanic_store.pure.records import LOST, ROW, decode_origin
 from titanic_store.pure.recovery import unreadable
 from titanic_store.pure.seams import E, Foreign, Owner
 from titanic_store.pure.superblock import Flag
+from titanic_store.shell.epochs import epoch_at, epoch_runs
 from titanic_store.shell.recovering import Recovery
 from titanic_store.shell.writer import Writer
+
+log = logging.getLogger("titanic_store")
 
 _HEADER_READ_BYTES: Final = 128
 _OFFSET_AT: Final = 20
@@ -54,16 +58,41 @@ class Paired(Writer[E]):
                 seq = record.sequence
                 yield record
 
-    def _offsets_after(self, seq: int) -> list[int]:
-        """Where the records behind ``seq`` are that lie in the chunk of the first of them."""
+    def without_body(self, sequence: int) -> Foreign:
+        """A record that cannot be read, as it is; one that is damaged without its body, and marked as lost.
+
+        Whoever takes it in knows that there is such a record; reading it is an error there as here (D3).
+        DamagedStoreError if the digest is damaged too, or if the disk may have the record the next time.
+        """
+        slot, turn, first_seq = self._chunk_with(sequence)
+        rows, metas = self._digest(slot, turn)
+        number = sequence - first_seq
+        start = sum(earlier[3] for earlier in ROW.iter_unpack(rows[: number * ROW.size]))
+        kind, flags, _, meta_bytes, _, _, at, key = ROW.unpack_from(rows, number * ROW.size)
+        try:
+            return self._foreign(at, sequence)
+        except DamagedStoreError as error:
+            if isinstance(error.__cause__, OSError):
+                raise
+            log.error("record %d goes to the peer without its body: %s", sequence, error)
+        meta, epoch = metas[start : start + meta_bytes], epoch_at(self.reader, rows, number)
+        return Foreign(kind, flags | LOST, sequence, epoch, key, bytes(meta), ())
+
+    def _chunk_with(self, sequence: int) -> tuple[int, int, int]:
+        """Slot, turn and first sequence of the chunk that has this record. RecordsGoneError."""
         space = self._head.space
         slots = list(space.order)
         headers = [self._chunk_header(slot) for slot in slots]
-        if seq + 1 < headers[0].first_seq:
-            raise RecordsGoneError(seq + 1, headers[0].first_seq)
-        number = max(number for number, header in enumerate(headers) if header.first_seq <= seq + 1)
-        rows = self._rows(slots[number], space.tail_turn + number)
-        first = seq + 1 - headers[number].first_seq
+        if sequence < headers[0].first_seq:
+            raise RecordsGoneError(sequence, headers[0].first_seq)
+        number = max(number for number, header in enumerate(headers) if header.first_seq <= sequence)
+        return slots[number], space.tail_turn + number, headers[number].first_seq
+
+    def _offsets_after(self, seq: int) -> list[int]:
+        """Where the records behind ``seq`` are that lie in the chunk of the first of them."""
+        slot, turn, first_seq = self._chunk_with(seq + 1)
+        rows = self._rows(slot, turn)
+        first = seq + 1 - first_seq
         return [
             _U64.unpack_from(rows, at + _OFFSET_AT)[0] for at in range(first * ROW.size, len(rows), ROW.size)
         ]
@@ -78,15 +107,19 @@ class Paired(Writer[E]):
 
     def _rows(self, slot: int, turn: int) -> bytes:
         """The digest rows of all records in ``slot``."""
+        return self._digest(slot, turn)[0]
+
+    def _digest(self, slot: int, turn: int) -> tuple[bytes, bytes]:
+        """The same, and their metas. DamagedStoreError."""
         space = self._head.space
         if slot == space.order[-1]:
-            return bytes(self._head.rows)
+            return bytes(self._head.rows), bytes(self._head.metas)
         base = space.offset_of(slot)
         seal = self.reader.read_seal(base, space.chunk_bytes, turn)
         digest = self.reader.read_digest(seal) if seal is not None else None
         if digest is None:
             raise DamagedStoreError(base, f"the digest of turn {turn} cannot be read")
-        return digest[0]
+        return digest
 
     def _foreign(self, at: int, sequence: int) -> Foreign:
         """The record at ``at``; RecordsGoneError if the place holds a later one."""
@@ -113,36 +146,10 @@ class Paired(Writer[E]):
         found: list[tuple[int, int]] = []
         for number, slot in enumerate(slots):
             rows = self._rows(slot, space.tail_turn + number)
-            count = len(rows) // ROW.size
-            at = 0
-            while at < count:
-                epoch = self._epoch_at(rows, at)
+            for epoch, at in epoch_runs(self.reader, rows):
                 if not found or found[-1][0] != epoch:
                     found.append((epoch, headers[number].first_seq + at))
-                at = self._epoch_end(rows, at, count, epoch)
         return found
-
-    def _epoch_at(self, rows: bytes, number: int) -> int:
-        """Of one record of a chunk; of the nearest that is whole, if it is damaged."""
-        for near in (*range(number, len(rows) // ROW.size), *range(number - 1, -1, -1)):
-            at = _U64.unpack_from(rows, near * ROW.size + _OFFSET_AT)[0]
-            try:
-                return self.reader.read_header(at).epoch
-            except DamagedStoreError:
-                continue  # noticed, and mended once there is a peer
-        raise DamagedStoreError(0, "no record of a chunk has a whole header")
-
-    def _epoch_end(self, rows: bytes, low: int, high: int, epoch: int) -> int:
-        """The first record behind ``low`` with another epoch; epochs never fall, so it is bisected."""
-        if self._epoch_at(rows, high - 1) == epoch:
-            return high
-        while high - low > 1:
-            middle = (low + high) // 2
-            if self._epoch_at(rows, middle) == epoch:
-                low = middle
-            else:
-                high = middle
-        return high
 
     # -- following
 

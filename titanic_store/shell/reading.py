@@ -91,7 +91,7 @@ class RecordReader:
         if len(body) != header.body_bytes or crc32(body, self._salt) != header.body_crc:
             raise self._damage(at, "the body fails its checksum")
         if header.flags & LOST:
-            raise self._damage(at, "the body was damaged before it was moved here")
+            raise self._damage(at, "the body was damaged before it came here")
         return header, meta, body
 
     def _header(self, at: int) -> tuple[Header, bytes]:

@@ -6,6 +6,7 @@ import pytest
 
 from tests.titanic_store.rig import Pebble, key, open_on, options, request, settle
 from titanic_store import DamagedStoreError, Foreign, Ring
+from titanic_store.pure.records import LOST
 from titanic_store.shell.checking import check_storage
 from titanic_store.shell.faulty import FaultyDisk
 
@@ -56,6 +57,33 @@ def test_a_damaged_record_is_mended_to_the_last_bit(number: int, at: int) -> Non
     ring.close()
     report = check_storage(disk.open(), "disk")
     assert not report.problems
+
+
+@pytest.mark.parametrize("at", [20, 90, 2000], ids=["header", "meta", "body"])
+@pytest.mark.parametrize("number", [SEALED, COUNT - 1], ids=["sealed", "head"])
+def test_what_nobody_can_mend_is_shipped_without_its_body(number: int, at: int) -> None:
+    """D3: the follower has the same entries and refuses to read that one; its own copy ships in turn."""
+    disk, ring, copies = made()
+    sequence = ring.index[key(number)].request_at and number
+    assert ring.without_body(sequence) == copies[sequence], "what can be read is not lost"
+    disk.flip(ring.index[key(number)].request_at + at)
+    follower = open_on(FaultyDisk(), MANY)
+    for expected in range(1, COUNT):
+        try:
+            record = next(ring.records_after(expected - 1))
+        except DamagedStoreError:
+            record = ring.without_body(expected)
+        follower.append_foreign(record)
+    settle(follower)
+    assert follower.live_digest() == ring.live_digest()
+    with pytest.raises(DamagedStoreError, match="damaged before it came here"):
+        follower.read(follower.index[key(number)].request_at)
+    right = copies[sequence]
+    with pytest.raises(DamagedStoreError):
+        next(follower.records_after(sequence - 1))
+    again = follower.without_body(sequence)
+    assert (again.flags, again.body) == (LOST, ())
+    assert again[2:6] == right[2:6], "sequence, epoch, key and meta are known"
 
 
 def test_only_the_right_record_is_written() -> None:
