@@ -1,4 +1,4 @@
-"""ZMTP, the wire beneath MDP, as a bound ROUTER speaks it: RFCs 13, 15, 23, 37 (1.0 to 3.1), NULL only.
+"""ZMTP, the wire beneath MDP, as our ROUTER and DEALER speak it: RFCs 13, 15, 23, 37 (1.0 to 3.1), NULL only.
 
 Bytes in, messages out, and the little the protocol itself has to say in :attr:`Wire.out`::
 
@@ -15,7 +15,7 @@ follows depends on what the other says (RFC 23, "backwards interoperability").
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from core.errors import PeerError
 
@@ -28,9 +28,6 @@ MAJOR: Final = b"\x03"
 MINOR: Final = b"\x01"
 MECHANISM: Final = b"NULL".ljust(20, b"\0")
 GREETING_BYTES: Final = 64
-ROUTER_TYPE_2: Final = b"\x06"
-PEER_TYPES: Final = (b"DEALER", b"REQ", b"ROUTER")
-PEER_TYPES_2: Final = (3, 5, 6)  # REQ, DEALER, ROUTER
 NAME_MAX_BYTES: Final = 255
 READY_MAX_BYTES: Final = 4_096  # of the command that ends the handshake, properties included
 COMMAND_MAX_BYTES: Final = 65_536
@@ -46,25 +43,55 @@ _MORE: Final = tuple(bytes((MORE, size)) for size in range(256))
 
 
 def command(body: bytes) -> bytes:
-    """A command of at most 255 bytes as a frame."""
-    assert len(body) < 256, "our commands are short"
-    return bytes((COMMAND, len(body))) + body
+    """A command as a frame."""
+    size = len(body)
+    head = bytes((COMMAND, size)) if size < 256 else bytes((COMMAND | LONG,)) + size.to_bytes(8, "big")
+    return head + body
 
 
 def _property(name: bytes, value: bytes) -> bytes:
     return bytes((len(name),)) + name + len(value).to_bytes(4, "big") + value
 
 
-READY: Final = command(_READY_NAME + _property(b"Socket-Type", b"ROUTER") + _property(b"Identity", b""))
-PING: Final = command(_PING_NAME + bytes(2))
+def _ready(socket_type: bytes, name: bytes) -> bytes:
+    return command(_READY_NAME + _property(b"Socket-Type", socket_type) + _property(b"Identity", name))
+
+
+def ping(ttl_ms: int) -> bytes:
+    """A PING; the peer may give us up after ``ttl_ms`` of silence, 0: it is not told when."""
+    return command(_PING_NAME + (ttl_ms // 100).to_bytes(2, "big"))
+
+
+class Role(NamedTuple):
+    """What this end of the wire is."""
+
+    ready: bytes  # ends the handshake of 3.x
+    ready_2: bytes  # and of 2.0: the socket's type, then its name as a frame
+    peers: tuple[bytes, ...]
+    peers_2: tuple[int, ...]
+    is_router: bool  # who is bound waits for the other half of the greeting, and knows peers by identity
+
+
+ROUTER: Final = Role(
+    _ready(b"ROUTER", b""), b"\x06\0\0", (b"DEALER", b"REQ", b"ROUTER"), (3, 5, 6), is_router=True
+)
+
+
+def dealer(name: bytes) -> Role:
+    """A DEALER that connects under this name, at most 255 bytes, or with none."""
+    ready_2 = b"\x05\0" + bytes((len(name),)) + name
+    return Role(_ready(b"DEALER", name), ready_2, (b"ROUTER",), (6,), is_router=False)
+
+
+PING: Final = ping(0)
 _REST_OF_GREETING: Final = MINOR + MECHANISM + bytes(32)
 
 
-def encode(frames: Sequence[bytes], out: list[bytes]) -> None:
-    """Put the pieces of one message behind ``out``; the first frame, the identity, stays here."""
+def encode(frames: Sequence[bytes], out: list[bytes], skip: int = 1) -> None:
+    """Put the pieces of one message behind ``out``; ``skip``: a ROUTER's first frame, the identity, stays."""
     append = out.append
     last = frames[-1]
-    for frame in frames[1:-1]:
+    for frame in frames[skip:-1]:
         size = len(frame)
         append(_MORE[size] if size < 256 else b"\x03" + size.to_bytes(8, "big"))
         append(frame)
@@ -73,10 +100,10 @@ def encode(frames: Sequence[bytes], out: list[bytes]) -> None:
     append(last)
 
 
-def encode_1(frames: Sequence[bytes], out: list[bytes]) -> None:
+def encode_1(frames: Sequence[bytes], out: list[bytes], skip: int = 1) -> None:
     """The same for a peer of ZMTP 1.0."""
     last = len(frames) - 1
-    for at in range(1, last + 1):
+    for at in range(skip, last + 1):
         size = len(frames[at]) + 1
         head = bytes((size,)) if size < 255 else b"\xff" + size.to_bytes(8, "big")
         out.append(head + bytes((at < last,)))
@@ -84,7 +111,7 @@ def encode_1(frames: Sequence[bytes], out: list[bytes]) -> None:
 
 
 class Wire:
-    """One accepted connection. ``identity`` is the peer's name, if it gives one, else what it was made with.
+    """One connection. ``identity`` is the peer's name, if it gives one, else what it was made with.
 
     Feed every byte to :meth:`receive`. Until :attr:`opened` it gives no message; once it is, look at the
     identity, then call :meth:`receive` with nothing for what came along. After each call send :attr:`out`
@@ -93,11 +120,24 @@ class Wire:
     """
 
     __slots__ = (
-        *("_big", "_big_flags", "_big_need", "_frames", "_frames_max", "_held_bytes", "_max", "_rest"),
-        *("_said_major", "_version", "broken", "encode", "identity", "opened", "out", "pings", "ttl_ms"),
+        *(
+            "_big",
+            "_big_flags",
+            "_big_need",
+            "_frames",
+            "_frames_max",
+            "_held_bytes",
+            "_lead",
+            "_max",
+            "_rest",
+        ),
+        *("_role", "_said_major", "_said_rest", "_version", "broken", "encode", "identity", "opened", "out"),
+        *("pings", "ttl_ms"),
     )
 
-    def __init__(self, identity: bytes, *, message_max_bytes: int, frames_max: int) -> None:
+    def __init__(
+        self, identity: bytes, *, message_max_bytes: int, frames_max: int, role: Role = ROUTER
+    ) -> None:
         self.identity = identity
         self.opened = False
         self.broken: PeerError | None = None
@@ -107,8 +147,10 @@ class Wire:
         self.encode = encode
         self._max = message_max_bytes
         self._frames_max = frames_max
+        self._role = role
         self._version = 0  # not known yet
-        self._said_major = False
+        self._said_major = self._said_rest = False
+        self._lead: list[bytes] = []  # what every message begins with: a ROUTER's have the identity in front
         self._rest = b""
         self._frames: list[bytes] = []
         self._held_bytes = 0  # of the message whose last frame is not there yet
@@ -127,7 +169,7 @@ class Wire:
         return self._big_need
 
     def receive(self, data: bytes, max_count: int = 1_000) -> list[list[bytes]]:
-        """The messages that are complete now, at most ``max_count``, the identity in front of each.
+        """The messages that are complete now, at most ``max_count``; a ROUTER's with the identity in front.
 
         Of a message with more than ``frames_max`` frames not all need be there, but more than that many
         are. What is no ZMTP, and a message of more than ``message_max_bytes``, breaks the connection; what
@@ -156,7 +198,7 @@ class Wire:
 
     def _split(self, data: bytes, messages: list[list[bytes]], max_count: int) -> None:
         """Frames of 2.0 and 3.x."""
-        frames, identity = self._frames, self.identity
+        frames, identity, lead = self._frames, self.identity, self._lead
         at, begun, end = 0, 0, len(data)
         while at + 1 < end:
             flags = data[at]
@@ -193,7 +235,7 @@ class Wire:
             at = stop
             if not flags & 1:
                 messages.append(frames)
-                frames, begun, self._held_bytes = [identity], at, 0
+                frames, begun, self._held_bytes = lead.copy(), at, 0
                 if len(messages) >= max_count:
                     break
         self._leave(frames, data, at, begun)
@@ -215,7 +257,7 @@ class Wire:
             at = start + size
             if not data[start] & MORE:
                 messages.append(frames)
-                frames, begun, self._held_bytes = [self.identity], at, 0
+                frames, begun, self._held_bytes = self._lead.copy(), at, 0
         self._leave(frames, data, at, begun)
 
     def _leave(self, frames: list[bytes], data: bytes, at: int, begun: int) -> None:
@@ -223,7 +265,7 @@ class Wire:
         self._frames = frames
         if at < len(data):
             self._rest = data[at:]
-        if len(frames) > 1 or self._big is not None:
+        if len(frames) > len(self._lead) or self._big is not None:
             self._held_bytes += at - begun
             if self._held_bytes + self._big_need > self._max:
                 raise PeerError("a message of too many bytes", self.identity)
@@ -242,7 +284,7 @@ class Wire:
         self._big = None
         if not self._big_flags & MORE:
             messages.append(self._frames)
-            self._frames, self._held_bytes = [self.identity], 0
+            self._frames, self._held_bytes = self._lead.copy(), 0
         return data[len(piece) :]
 
     def _command(self, body: bytes) -> None:
@@ -277,21 +319,29 @@ class Wire:
         if len(data) >= 10 and not self._said_major:
             self._said_major = True
             self.out.append(MAJOR)
+        if len(data) > 10 and data[10] >= 3 and not self._role.is_router:
+            self._say_rest()  # two of us would wait for each other
         if len(data) < 12:
             return 0
         if data[10] < 3:
-            if data[10] < 1 or data[11] not in PEER_TYPES_2:
+            if data[10] < 1 or data[11] not in self._role.peers_2:
                 raise PeerError("not a version and socket type we can talk to")
             self._version = 2
-            self.out += (ROUTER_TYPE_2, b"\0\0")
+            self.out.append(self._role.ready_2)
             return 12
         if len(data) < GREETING_BYTES:
             return 0
         if data[12:32] != MECHANISM:
             raise PeerError("another security mechanism than NULL")
         self._version, self.pings = 3, data[10] > 3 or data[11] > 0
-        self.out += (_REST_OF_GREETING, READY)
+        self._say_rest()
+        self.out.append(self._role.ready)
         return GREETING_BYTES
+
+    def _say_rest(self) -> None:
+        if not self._said_rest:
+            self._said_rest = True
+            self.out.append(_REST_OF_GREETING)
 
     def _await_ready(self, data: bytes) -> None:
         self._rest = data
@@ -307,8 +357,8 @@ class Wire:
         if len(data) < start + size:
             return
         properties = _properties(data[start : start + size])
-        if properties.get(b"socket-type") not in PEER_TYPES:
-            raise PeerError("not a socket a ROUTER talks to")
+        if properties.get(b"socket-type") not in self._role.peers:
+            raise PeerError("not a socket this one talks to")
         self._open(properties.get(b"identity", b""), data[start + size :])
 
     def _await_identity(self, data: bytes) -> None:
@@ -328,7 +378,8 @@ class Wire:
             raise PeerError("not a name a peer may have")
         if name:
             self.identity = name
-        self._frames = [self.identity]
+        self._lead = [self.identity] if self._role.is_router else []
+        self._frames = self._lead.copy()
         self._rest = rest
         self.opened = True
 

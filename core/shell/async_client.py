@@ -18,8 +18,9 @@ from core.shell.client_errors import (
     TitanicFailedError,
 )
 from core.shell.curve import ClientKeys
-from core.shell.dealer import NodeDealer, TraceLine
+from core.shell.dealer import NodeDealer
 from core.shell.extended import Extended, Frame, JobOptions, to_bytes
+from core.shell.link import TraceLine
 
 CALL_TIMEOUT_S: Final = 30.0
 WAIT_FIRST_S: Final = 0.01
@@ -44,11 +45,12 @@ class Client(Extended):
         timeout_s: float = CALL_TIMEOUT_S,
         keys: ClientKeys | None = None,
         trace: TraceLine | None = None,
+        by_libzmq: bool = False,
     ) -> None:
         if isinstance(nodes, str):
             raise ValueError("nodes is a sequence of endpoints, such as ['tcp://127.0.0.1:5555']")
         self.timeout_s = timeout_s
-        self._dealer = NodeDealer(nodes, keys=keys, trace=trace)
+        self._dealer = NodeDealer(nodes, keys=keys, trace=trace, by_libzmq=by_libzmq)
 
     async def __aenter__(self) -> Self:
         self.connect()

@@ -12,7 +12,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 from core.errors import ServerUnreachableError
 from core.shell.async_client import CALL_TIMEOUT_S, Client
 from core.shell.curve import ClientKeys
-from core.shell.dealer import TraceLine
+from core.shell.link import TraceLine
 
 _Result = TypeVar("_Result")
 _Arguments = ParamSpec("_Arguments")
@@ -43,8 +43,9 @@ class BlockingClient:
         timeout_s: float = CALL_TIMEOUT_S,
         keys: ClientKeys | None = None,
         trace: TraceLine | None = None,
+        by_libzmq: bool = False,
     ) -> None:
-        self.inner = Client(nodes, timeout_s=timeout_s, keys=keys, trace=trace)
+        self.inner = Client(nodes, timeout_s=timeout_s, keys=keys, trace=trace, by_libzmq=by_libzmq)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 

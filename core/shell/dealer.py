@@ -7,76 +7,17 @@ untouched (the envelope stack of RFC 7), so answers may come in any order and ea
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
-
-import zmq
 
 from core.errors import PeerError, ServerUnreachableError
 from core.pure import mdp
 from core.shell.curve import ClientKeys
-from core.shell.pump import SocketPump
+from core.shell.link import LINGER_MS, Link, TraceLine, open_link
 
 TICK_S: Final = 0.05  # calls time out this much late at the most
 TAG_BYTES: Final = 8
-HEARTBEAT_MS: Final = 2_000
-HEARTBEAT_TIMEOUT_MS: Final = 6_000
-RECONNECT_MS: Final = 100
-RECONNECT_MAX_MS: Final = 1_000
-MESSAGE_MAX_BYTES: Final = (
-    1 << 30
-)  # of one frame, from a node we chose ourselves; the node's own cap is lower
-LINGER_MS: Final = 1_000
-assert HEARTBEAT_TIMEOUT_MS > 2 * HEARTBEAT_MS, "one late heartbeat is not a death"
-
-TraceLine = Callable[[str], None]
 _Bucket = dict[bytes, asyncio.Future[list[bytes]]]
-
-
-def connect_dealer(
-    endpoint: str,
-    *,
-    identity: str = "",
-    keys: ClientKeys | None = None,
-    context: zmq.Context[zmq.Socket[bytes]] | None = None,
-) -> zmq.Socket[bytes]:
-    """A DEALER connected to ``endpoint``, with every limit this project puts on an outgoing socket.
-
-    With ``keys`` it speaks CURVE, and to no other server than the one they name.
-    Connecting does not wait: what is sent meanwhile goes out when the peer is there. A dead connection is
-    noticed by ZMTP heartbeats and made again with back-off. Raises ValueError for a bad endpoint.
-    """
-    if endpoint.startswith("tcp://"):  # libzmq looks at the port only when it connects, and tells nobody
-        port = endpoint.rpartition(":")[2]
-        if not (port.isdecimal() and 0 < int(port) < 65_536):
-            raise ValueError(f"cannot connect to {endpoint!r}: it does not end in a port of 1 to 65535")
-    socket: zmq.Socket[bytes] = (context or zmq.Context.instance()).socket(zmq.DEALER)
-    socket.set(zmq.LINGER, LINGER_MS)
-    socket.set(zmq.MAXMSGSIZE, MESSAGE_MAX_BYTES)
-    socket.set(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
-    socket.set(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
-    socket.set(zmq.HEARTBEAT_TTL, HEARTBEAT_TIMEOUT_MS)
-    socket.set(zmq.RECONNECT_IVL, RECONNECT_MS)
-    socket.set(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS)
-    try:
-        if identity:
-            socket.set(zmq.ROUTING_ID, identity.encode())
-        if keys is not None:
-            keys.apply(socket)
-        socket.connect(endpoint)
-    except (zmq.ZMQError, OverflowError) as error:
-        socket.close(linger=0)
-        raise ValueError(f"cannot connect to {endpoint!r} as {identity!r}: {error}") from error
-    return socket
-
-
-def trace_lines(trace: TraceLine | None) -> Callable[[str, list[bytes]], None] | None:
-    """A pump's ``trace`` that writes one decoded line per message: ``> ...`` out, ``< ...`` in."""
-    if trace is None:
-        return None
-    return lambda way, frames: trace(
-        f"{'>' if way == 'out' else '<'} {mdp.explain(frames, to_broker=way == 'out')}"
-    )
 
 
 class NodeDealer:
@@ -87,7 +28,12 @@ class NodeDealer:
     """
 
     def __init__(
-        self, endpoints: Sequence[str], *, keys: ClientKeys | None = None, trace: TraceLine | None = None
+        self,
+        endpoints: Sequence[str],
+        *,
+        keys: ClientKeys | None = None,
+        trace: TraceLine | None = None,
+        by_libzmq: bool = False,
     ) -> None:
         if not endpoints:
             raise ValueError("no endpoint to connect to")
@@ -97,13 +43,13 @@ class NodeDealer:
         self.invalid_count = 0
         self._keys = keys
         self._trace = trace
+        self._by_libzmq = by_libzmq
         self._counter = 0
         self._calls: dict[bytes, _Bucket] = {}  # by tag: the bucket of its deadline, which holds the future
         self._buckets: dict[int, _Bucket] = {}  # by tick of the deadline; empty ones go when their tick comes
         self._swept_tick = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._pump: SocketPump | None = None
-        self._monitor: SocketPump | None = None
+        self._link: Link | None = None
 
     @property
     def endpoint(self) -> str:
@@ -123,31 +69,31 @@ class NodeDealer:
     @property
     def dropped_count(self) -> int:
         """Requests that found the send queue full."""
-        return self._pump.dropped_count if self._pump is not None else 0
+        return self._link.dropped_count if self._link is not None else 0
 
     def start(self) -> None:
         """Connect, without waiting for the node; once. Raises ValueError for a bad endpoint."""
-        assert self._pump is None, "a dealer starts once"
+        assert self._link is None, "a dealer starts once"
         self._loop = asyncio.get_running_loop()
-        socket = connect_dealer(self.endpoint, keys=self._keys)
-        self._monitor = SocketPump(socket.get_monitor_socket(zmq.EVENT_DISCONNECTED), self._on_disconnect)
-        self._monitor.start()
-        self._pump = SocketPump(socket, self._on_message, trace=trace_lines(self._trace))
-        self._pump.start()
+        self._link = open_link(
+            self.endpoint,
+            self._on_message,
+            keys=self._keys,
+            trace=self._trace,
+            on_lost=self._on_lost,
+            by_libzmq=self._by_libzmq,
+        )
+        self._link.start()
 
     def close(self) -> None:
         """The socket is closed and every call still pending raises ServerUnreachableError."""
-        if self._monitor is not None and self._pump is not None:
-            self._pump.unwatch()
-            self._monitor.close(0)
-            self._monitor = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._fail_all("the connection was closed here before an answer came")
-        if self._pump is not None:
-            self._pump.close(LINGER_MS)
-            self._pump = None
+        if self._link is not None:
+            self._link.close(LINGER_MS)
+            self._link = None
 
     def fail_pending(self, why: str) -> None:
         """Every call that waits raises ServerUnreachableError with ``why`` at once."""
@@ -160,8 +106,8 @@ class NodeDealer:
         connection is lost: the request may or may not have been carried out. Cancelling the call drops its
         answer.
         """
-        pump = self._pump
-        if pump is None:
+        link = self._link
+        if link is None:
             raise ServerUnreachableError(
                 f"{self.endpoint}: not connected; start() comes before and close() after"
             )
@@ -178,7 +124,7 @@ class NodeDealer:
         bucket[tag] = future
         self._calls[tag] = bucket
         try:
-            pump.send(mdp.client_request(service, body, envelope=(tag,)))
+            link.send(mdp.client_request(service, body, envelope=(tag,)))
             return await future
         except BaseException:
             if self._calls.pop(tag, None) is not None:
@@ -213,7 +159,7 @@ class NodeDealer:
         if not future.done():
             future.set_result(list(reply.body))
 
-    def _on_disconnect(self, frames: list[bytes]) -> None:
+    def _on_lost(self) -> None:
         """The peer is gone, and with it the answers it owed: whoever asked had better ask again at once."""
         self._fail_all("the connection was lost before an answer came")
 

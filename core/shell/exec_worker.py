@@ -15,7 +15,7 @@ from typing import Final
 from core.errors import CoreError
 from core.pure.worker_job import AttemptFailedError, Handler, Memory, WorkerJob, adapt
 from core.shell.curve import ClientKeys
-from core.shell.dealer import TraceLine
+from core.shell.link import TraceLine
 from core.shell.worker import Worker
 
 REPLY_MAX_BYTES: Final = 256 * 1024 * 1024
@@ -194,6 +194,7 @@ def run_worker(
     *,
     version: int = 1,
     memory: Memory | None = None,
+    by_libzmq: bool = False,
 ) -> int:
     """Serve until SIGTERM or SIGINT; 0 after the jobs at hand are finished, 1 if aborted by a second signal.
 
@@ -207,6 +208,7 @@ def run_worker(
         memory=memory,
         keys=keys,
         trace=trace,
+        by_libzmq=by_libzmq,
     )
     worker.add(service, handler)
     return worker.run()

@@ -18,7 +18,8 @@ from core.errors import ServerUnreachableError
 from core.pure import tsp
 from core.pure.pair_heads import encode_vote
 from core.shell.curve import ClientKeys
-from core.shell.dealer import NodeDealer, TraceLine
+from core.shell.dealer import NodeDealer
+from core.shell.link import TraceLine
 
 GREET_EVERY_S: Final = 0.25
 GREET_TIMEOUT_S: Final = 1.0
@@ -38,6 +39,7 @@ class PairDealer:
         keys: ClientKeys | None = None,
         trace: TraceLine | None = None,
         failover_wait_s: float = 30.0,
+        by_libzmq: bool = False,
     ) -> None:
         if len(endpoints) < 2:
             raise ValueError("one endpoint is no pair")
@@ -45,7 +47,9 @@ class PairDealer:
         self.epoch = 0
         self.failovers_count = 0
         self._wait_s = failover_wait_s
-        self._dealers = [NodeDealer((endpoint,), keys=keys, trace=trace) for endpoint in endpoints]
+        self._dealers = [
+            NodeDealer((endpoint,), keys=keys, trace=trace, by_libzmq=by_libzmq) for endpoint in endpoints
+        ]
         self._active = self._served = -1
         self._said = ["was not asked yet"] * len(endpoints)
         self._found = asyncio.Event()

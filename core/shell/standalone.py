@@ -26,8 +26,9 @@ from core.pure.titanic import TitanicLimits, attempt_address
 from core.pure.worker_job import AttemptFailedError, WorkerJob
 from core.shell.clock import Alarm, Clock, earliest
 from core.shell.curve import ClientKeys
-from core.shell.dealer import NodeDealer, TraceLine
+from core.shell.dealer import NodeDealer
 from core.shell.door import Door
+from core.shell.link import TraceLine
 from core.shell.titanic_port import Recovered, TitanicShell
 from core.shell.worker import Worker
 
@@ -172,12 +173,14 @@ class TitanicService:
         trace: TraceLine | None,
         keys: ClientKeys | None = None,
         store: StorePort | None = None,
+        by_libzmq: bool = False,
     ) -> None:
         self._clock = Clock()
         self._keys = keys
+        self._by_libzmq = by_libzmq
         self._alarm = Alarm(self._clock, self._tick)
         self._courier = Courier()
-        self._dealer = NodeDealer([endpoint], keys=keys, trace=trace)
+        self._dealer = NodeDealer([endpoint], keys=keys, trace=trace, by_libzmq=by_libzmq)
         self._tags = itertools.count()
         self._asked: dict[bytes, asyncio.Future[list[bytes]]] = {}
         self._calls: dict[bytes, asyncio.Task[None]] = {}
@@ -198,7 +201,9 @@ class TitanicService:
         self.shell.titanic.restore(recovered.jobs, recovered.notes, self._clock.now())
 
     def _worker(self, endpoint: str, service: bytes, count: int, trace: TraceLine | None) -> Worker:
-        worker = Worker([endpoint], concurrency=count, keys=self._keys, trace=trace)
+        worker = Worker(
+            [endpoint], concurrency=count, keys=self._keys, trace=trace, by_libzmq=self._by_libzmq
+        )
 
         async def answer(job: WorkerJob) -> Sequence[bytes]:
             tag = next(self._tags).to_bytes(8, "big")
@@ -345,6 +350,7 @@ async def run_service(
     trace: TraceLine | None = None,
     ready: Callable[[str], None] | None = None,
     store: StorePort | None = None,
+    by_libzmq: bool = False,
 ) -> int:
     """Run Titanic at somebody's broker until SIGTERM, SIGINT or a failed journal; the exit code."""
     loop = asyncio.get_running_loop()
@@ -358,6 +364,7 @@ async def run_service(
         keys=keys,
         trace=trace,
         store=store,
+        by_libzmq=by_libzmq,
     )
 
     def notify() -> None:

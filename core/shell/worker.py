@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import logging
 import random
 import signal
@@ -18,8 +17,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeVar
-
-import zmq
 
 from core.pure import peer_worker as machine
 from core.pure.worker_job import (
@@ -35,18 +32,16 @@ from core.pure.worker_job import (
     reason_of,
 )
 from core.shell.curve import ClientKeys
-from core.shell.dealer import TraceLine, connect_dealer, trace_lines
 from core.shell.handling import HandlerThread, plain, recall, remember, waiting
-from core.shell.pump import SocketPump
+from core.shell.link import Link, TraceLine, open_link
 
 __all__ = ["AttemptFailedError", "Worker", "WorkerJob"]
 
 CONCURRENCY_MAX: Final = 500  # a socket each; libzmq allows 1023 per context
-WATCHED_MAX_COUNT: Final = 16  # registrations that see their connection end; it takes two more sockets each
+WATCHED_MAX_COUNT: Final = 16  # of libzmq's sockets see their connection end; it takes two more each
 FINAL_LINGER_MS: Final = 1_000
 
 _log = logging.getLogger("titanic.worker")
-_monitor_numbers = itertools.count()
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -75,6 +70,7 @@ class Worker:
         memory: Memory | None = None,
         keys: ClientKeys | None = None,
         trace: TraceLine | None = None,
+        by_libzmq: bool = False,
     ) -> None:
         if isinstance(nodes, str) or not nodes:
             raise ValueError("nodes is a sequence of at least one endpoint, such as ['tcp://127.0.0.1:5555']")
@@ -92,6 +88,7 @@ class Worker:
         self.heartbeat_ms = heartbeat_ms
         self.keys = keys
         self.trace = trace
+        self.by_libzmq = by_libzmq
         self._handlers: dict[str, Handler] = {}
         self._slots: list[_Slot] = []
         self.running: dict[bytes, _Slot] = {}  # durable jobs at hand, by memory key
@@ -229,8 +226,7 @@ class _Slot:
             spread=random.uniform(0.75, 1.25),
         )
         self._endpoint = worker.nodes[0]
-        self._pump: SocketPump | None = None
-        self._monitor: SocketPump | None = None
+        self._link: Link | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at_ms = 0
         self._thread: HandlerThread | None = None
@@ -269,14 +265,14 @@ class _Slot:
     def _perform(self, actions: Sequence[machine.Action]) -> None:
         for action in actions:
             if isinstance(action, machine.Send):
-                assert self._pump is not None, "Send without a socket"
-                self._pump.send(action.frames)
+                assert self._link is not None, "Send without a socket"
+                self._link.send(action.frames)
             elif isinstance(action, machine.Run):
                 self._start(action)
             elif isinstance(action, machine.Connect):
                 self._connect(action.number)
             elif isinstance(action, machine.Close):
-                assert self._pump is not None, "Close without a socket"
+                assert self._link is not None, "Close without a socket"
                 self._disconnect(FINAL_LINGER_MS if action.deliver else 0)
             elif isinstance(action, machine.Abandon):
                 if self._task is not None and not self.twins:
@@ -289,28 +285,27 @@ class _Slot:
 
     def _connect(self, number: int) -> None:
         self._endpoint = self._worker.nodes[number % len(self._worker.nodes)]
-        socket = connect_dealer(self._endpoint, identity=self._identity, keys=self._worker.keys)
-        if self._watched:
-            name = f"inproc://titanic-worker-{next(_monitor_numbers)}"
-            events = zmq.EVENT_DISCONNECTED
-            if len(self._worker.nodes) > 1:
-                # nobody listens there: the other node is asked, and takes the READY for a vote (P3)
-                events |= zmq.EVENT_CONNECT_RETRIED
-            self._monitor = SocketPump(socket.get_monitor_socket(events, name), self._on_lost)
-            self._monitor.start()
-        self._pump = SocketPump(socket, self._on_message, trace=trace_lines(self._worker.trace))
-        self._pump.start()
+        worker = self._worker
+        self._link = open_link(
+            self._endpoint,
+            self._on_message,
+            identity=self._identity,
+            keys=worker.keys,
+            trace=worker.trace,
+            on_lost=self._on_lost,
+            # nobody listens there: the other node is asked, and takes the READY for a vote (P3)
+            on_refused=self._on_lost if len(worker.nodes) > 1 else None,
+            by_libzmq=worker.by_libzmq,
+            watched=self._watched,
+        )
+        self._link.start()
 
     def _disconnect(self, linger_ms: int) -> None:
-        if self._monitor is not None and self._pump is not None:
-            self._pump.unwatch()
-            self._monitor.close(0)
-            self._monitor = None
-        if self._pump is not None:
-            self._pump.close(linger_ms)
-            self._pump = None
+        if self._link is not None:
+            self._link.close(linger_ms)
+            self._link = None
 
-    def _on_lost(self, event: list[bytes]) -> None:
+    def _on_lost(self) -> None:
         self._perform(self._peer.lost(_now_ms()))
 
     def _on_message(self, frames: list[bytes]) -> None:

@@ -151,7 +151,11 @@ def _run(
 
     async def connected() -> T:
         async with Client(
-            settings.node_endpoints, timeout_s=timeout_s, keys=keys, trace=tracer(verbose)
+            settings.node_endpoints,
+            timeout_s=timeout_s,
+            keys=keys,
+            trace=tracer(verbose),
+            by_libzmq=settings.zmtp == "libzmq",
         ) as client:
             return await work(client)
 

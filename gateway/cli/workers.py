@@ -78,7 +78,7 @@ def worker(
         try:
             code = run_worker(
                 service, handler, endpoints, concurrency, identity, tracer(verbose), keys,
-                version=PROTOCOLS[protocol], memory=kept,
+                version=PROTOCOLS[protocol], memory=kept, by_libzmq=settings.zmtp == "libzmq",
             )  # fmt: skip
         except ValueError as error:
             raise CliError(str(error), ExitCode.WRONG_USE) from None

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from core.shell.curve import ClientKeys, load_client
-from core.shell.dealer import NodeDealer, TraceLine
+from core.shell.dealer import NodeDealer
 from core.shell.failover import PairDealer
+from core.shell.link import TraceLine
 from gateway.composition import telemetry
 from gateway.composition.collector import calm_collector
 from gateway.composition.settings import Settings
@@ -23,12 +24,19 @@ class NodeLink:
     """A connection to the node, or to both of a pair, with keys or a trace; made by the first call."""
 
     def __init__(
-        self, nodes: Sequence[str], keys: ClientKeys | None, trace: TraceLine | None, wait_s: float
+        self,
+        nodes: Sequence[str],
+        keys: ClientKeys | None,
+        trace: TraceLine | None,
+        wait_s: float,
+        *,
+        by_libzmq: bool = False,
     ) -> None:
         self._wait_s = wait_s
         self._nodes = tuple(nodes)
         self._keys = keys
         self._trace = trace
+        self._by_libzmq = by_libzmq
         self._dealer: NodeDealer | PairDealer | None = None
 
     @property
@@ -55,10 +63,16 @@ class NodeLink:
         if self._dealer is None:
             if len(self._nodes) > 1:
                 self._dealer = PairDealer(
-                    self._nodes, keys=self._keys, trace=self._trace, failover_wait_s=self._wait_s
+                    self._nodes,
+                    keys=self._keys,
+                    trace=self._trace,
+                    failover_wait_s=self._wait_s,
+                    by_libzmq=self._by_libzmq,
                 )
             else:
-                self._dealer = NodeDealer(self._nodes, keys=self._keys, trace=self._trace)
+                self._dealer = NodeDealer(
+                    self._nodes, keys=self._keys, trace=self._trace, by_libzmq=self._by_libzmq
+                )
             self._dealer.start()
         return self._dealer
 
@@ -110,9 +124,9 @@ def run(
     """
     http = gateway_settings(settings, seat)
     keys = load_client(settings.curve_dir) if settings.curve_dir is not None else None
-    link = None
-    if keys is not None or trace is not None or len(http.nodes) > 1:
-        link = NodeLink(http.nodes, keys, trace, settings.failover_wait / 1000)
+    link, by_libzmq = None, settings.zmtp == "libzmq"
+    if keys is not None or trace is not None or by_libzmq or len(http.nodes) > 1:
+        link = NodeLink(http.nodes, keys, trace, settings.failover_wait / 1000, by_libzmq=by_libzmq)
 
     def started(url: str) -> None:
         calm_collector()  # the application, with all its models and routes, is never looked at again

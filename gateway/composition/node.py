@@ -107,6 +107,7 @@ async def run_separate(
             version=version("titanic-jobs"),
             limits=limits(settings),
             keys=load_client(settings.curve_dir) if settings.curve_dir is not None else None,
+            by_libzmq=settings.zmtp == "libzmq",
             trace=trace,
             ready=lambda endpoint: ready(_facts(settings, journal, endpoint)),
         ),

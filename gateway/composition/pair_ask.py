@@ -12,7 +12,8 @@ from core.errors import ServerUnreachableError
 from core.pure.pair_heads import PAIR, PairCommand, decode_pair_status
 from core.pure.tsp import encode_head
 from core.shell.curve import ClientKeys, load_client
-from core.shell.dealer import NodeDealer, TraceLine
+from core.shell.dealer import NodeDealer
+from core.shell.link import TraceLine
 
 TIMEOUT_S: Final = 3.0
 ANSWERED: Final = (b"200", b"409")

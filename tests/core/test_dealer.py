@@ -8,8 +8,12 @@ import random
 import pytest
 
 from core.errors import ServerUnreachableError
-from core.shell.dealer import NodeDealer, connect_dealer
+from core.shell.dealer import NodeDealer
+from core.shell.link import connect_dealer
+from tests.support.links import both_ways
 from tests.support.raw_router import RawRouter, free_endpoint, until
+
+__all__ = ["both_ways"]
 
 
 def test_a_request_is_as_rfc_7_says_with_a_counter_in_front() -> None:

@@ -9,7 +9,7 @@ from core.errors import PeerError
 from core.pure import mdp
 from core.pure import peer_worker as pw
 from core.pure.limits import BrokerLimits
-from core.shell.dealer import connect_dealer
+from core.shell.link import connect_dealer
 from tests.support.broker_rig import BrokerRig
 
 READY = [b"MDPW02", b"\x01", b"echo"]

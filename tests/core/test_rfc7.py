@@ -12,7 +12,7 @@ from core.pure import mdp
 from core.pure import peer_worker as pw
 from core.pure.limits import BrokerLimits
 from core.pure.zmtp import Wire
-from core.shell.dealer import connect_dealer
+from core.shell.link import connect_dealer
 from core.shell.sockets import bind_router
 from tests.support.broker_rig import BrokerRig
 

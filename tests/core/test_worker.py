@@ -22,7 +22,10 @@ from core.pure.worker_job import (
     to_frames,
 )
 from core.shell.worker import Worker
+from tests.support.links import both_ways
 from tests.support.raw_router import RawRouter, free_endpoint, until
+
+__all__ = ["both_ways"]
 
 BEAT = b"\x04"
 KEY = bytes.fromhex("0190aabbccdd8eee8fff001122334455")

@@ -125,16 +125,18 @@ def admission(data: bytes) -> None:
 
 
 def wire(data: bytes) -> None:
-    """Any bytes on a connection are messages or a fault, and what is held of them is bounded."""
-    one = zmtp.Wire(b"\0peer", message_max_bytes=1_000, frames_max=8)
+    """Any bytes are messages or a fault, and what is held of them is bounded; at both ends of the wire."""
+    is_router = bool(data) and data[0] < 128
+    role, other = (zmtp.ROUTER, b"DEALER") if is_router else (zmtp.dealer(b"lucy"), b"ROUTER")
+    one = zmtp.Wire(b"\0peer", message_max_bytes=1_000, frames_max=8, role=role)
     greeting = b"\xff" + bytes(8) + b"\x7f\x03\x01NULL" + bytes(48)
-    ready = b"\x04\x1c\x05READY\x0bSocket-Type\0\0\0\x06DEALER"
+    ready = b"\x04\x1c\x05READY\x0bSocket-Type\0\0\0\x06" + other
     stream = (b"", greeting, greeting + ready)[len(data) % 3] + data
     step = data[0] % 50 + 1 if data else 1
     for at in range(0, len(stream), step):
         for message in one.receive(stream[at : at + step]):
-            assert message[0] == one.identity
-            assert len(message) > 1
+            assert not is_router or message[0] == one.identity
+            assert len(message) > is_router
         if one.broken is not None:
             return
         assert sum(map(len, one.out)) < 200 + 30 * step
