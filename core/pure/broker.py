@@ -17,21 +17,8 @@ from core.pure.allow import Admission
 from core.pure.dispatch import Dispatch
 from core.pure.jobs import Now
 from core.pure.limits import BrokerLimits
-from core.pure.mdp import (
-    CLIENT_1,
-    CLIENT_2,
-    HEARTBEAT,
-    REPLY,
-    WORKER_1,
-    WORKER_2,
-    ClientRequest,
-    Disconnect,
-    Heartbeat,
-    WorkerReady,
-    WorkerReply,
-    parse,
-    to_client,
-)
+from core.pure.mdp import CLIENT_1, CLIENT_2, HEARTBEAT, REPLY, WORKER_1, WORKER_2, parse, to_client
+from core.pure.mdp_messages import ClientRequest, Disconnect, Heartbeat, WorkerReady, WorkerReply
 from core.pure.ports import Backlog, Internal, Outbox
 from core.pure.services import Request, Worker
 

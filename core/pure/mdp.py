@@ -24,9 +24,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-import msgspec
-
 from core.errors import PeerError
+from core.pure.mdp_messages import (
+    ClientReply,
+    ClientRequest,
+    Disconnect,
+    FromBroker,
+    FromPeer,
+    Heartbeat,
+    WorkerReady,
+    WorkerReply,
+    WorkerRequest,
+)
 from core.pure.ports import Path
 
 CLIENT_1: Final = b"MDPC01"
@@ -57,69 +66,6 @@ envelope is never empty. So a path alone says how to answer it, wherever it is k
 _EMPTY: Final = (b"",)
 _PACKED: Final = b"\x00\x00"
 _AUTO_IDENTITY_BYTES: Final = 5
-
-
-class ClientRequest(msgspec.Struct, frozen=True, gc=False):
-    """A client asks ``service``; answer to ``path`` with :func:`to_client`."""
-
-    path: Path
-    service: bytes
-    body: Sequence[bytes]
-    version: int = 1
-
-
-class WorkerReady(msgspec.Struct, frozen=True, gc=False):
-    """A worker offers ``service``."""
-
-    identity: bytes
-    service: bytes
-    version: int = 1
-
-
-class WorkerReply(msgspec.Struct, frozen=True, gc=False):
-    """A worker's REPLY or FINAL (``final``), or one of the PARTIALs before it."""
-
-    identity: bytes
-    address: bytes
-    body: Sequence[bytes]
-    final: bool = True
-    version: int = 1
-
-
-class Heartbeat(msgspec.Struct, frozen=True, gc=False):
-    """The peer is there; ``identity`` is empty when the peer is the broker."""
-
-    identity: bytes = b""
-    version: int = 1
-
-
-class Disconnect(msgspec.Struct, frozen=True, gc=False):
-    """The peer ends the conversation; ``reason`` is what a worker of ours says about its failure."""
-
-    identity: bytes = b""
-    reason: tuple[bytes, ...] = ()
-    version: int = 1
-
-
-class ClientReply(msgspec.Struct, frozen=True, gc=False):
-    """An answer as the client's DEALER reads it; ``final`` is False for a PARTIAL."""
-
-    envelope: Path
-    service: bytes
-    body: Sequence[bytes]
-    final: bool = True
-
-
-class WorkerRequest(msgspec.Struct, frozen=True, gc=False):
-    """Work for a worker; ``address`` goes back unchanged in the reply."""
-
-    address: bytes
-    body: Sequence[bytes]
-    version: int = 1
-
-
-FromPeer = ClientRequest | WorkerReady | WorkerReply | Heartbeat | Disconnect
-FromBroker = WorkerRequest | Heartbeat | Disconnect
 
 _READY, _PARTIAL, _FINAL, _HEARTBEAT, _DISCONNECT = range(5)
 # What a worker may send, by version; what is absent is invalid.

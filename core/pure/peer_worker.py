@@ -16,6 +16,7 @@ import msgspec
 
 from core.errors import PeerError
 from core.pure import mdp
+from core.pure.mdp_messages import Disconnect, WorkerRequest
 from core.pure.worker_job import is_job_address
 
 HEARTBEAT_MS: Final = 2_500
@@ -260,11 +261,11 @@ class WorkerPeer:
         self._failure_count = 0
         actions: list[Action] = [Heard()] if self._complained else []
         self._complained = False
-        if isinstance(message, mdp.WorkerRequest):
+        if isinstance(message, WorkerRequest):
             if self.state in (State.UNHEARD, State.IDLE, State.HANDING):
                 self._address, self._cut, self._owed = message.address, False, None
             return actions + self._step(Event.REQUEST, now_ms, body=message.body)
-        if isinstance(message, mdp.Disconnect):
+        if isinstance(message, Disconnect):
             if self.state is State.UNHEARD:
                 self._failure_count = 1  # it refuses us: not again at once
             stranger = self._cut and self.state in _BUSY

@@ -8,6 +8,7 @@ from pathlib import Path
 from core.errors import PeerError
 from core.pure import mdp, tsp
 from core.pure.jobs import Now
+from core.pure.mdp_messages import ClientRequest
 from core.shell.clock import Clock
 from core.shell.door import Door
 
@@ -48,7 +49,7 @@ class WaitingRoom:
             message = mdp.parse(frames)
         except PeerError:
             return  # not for us to judge: the node counts such peers once it serves
-        if not isinstance(message, mdp.ClientRequest):
+        if not isinstance(message, ClientRequest):
             return
         hello = self._hello()
         if message.service == tsp.HELLO:

@@ -17,6 +17,7 @@ import msgspec
 from core.errors import JournalFailedError, PeerError
 from core.pure import mdp, pair_view, peer, tsp
 from core.pure.jobs import Now
+from core.pure.mdp_messages import ClientRequest, WorkerReady
 from core.pure.pair import ACKNOWLEDGES, Event, IllegalStepError, State
 from core.pure.pair_heads import (
     PAIR,
@@ -243,10 +244,10 @@ class PairNode(Node):
         except PeerError:
             super()._receive(frames)  # counted there
             return
-        if isinstance(message, mdp.WorkerReady):
+        if isinstance(message, WorkerReady):
             self.send(mdp.to_worker_disconnect(message.identity, version=message.version))
             self._vote()
-        elif isinstance(message, mdp.ClientRequest) and not message.service.startswith(tsp.RESERVED):
+        elif isinstance(message, ClientRequest) and not message.service.startswith(tsp.RESERVED):
             self._vote()
         else:
             super()._receive(frames)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from core.errors import PeerError
 from core.pure import mdp
-from core.pure.mdp import (
+from core.pure.mdp_messages import (
     ClientReply,
     ClientRequest,
     Disconnect,
