@@ -29,7 +29,7 @@ from titanic_store.pure.recovery import Recovered
 from titanic_store.pure.seams import E
 from titanic_store.pure.space import AHEAD_CHUNKS, LARGE_DIVISOR, SPARE_CHUNKS
 from titanic_store.pure.superblock import BASE_BYTES, encode_superblock
-from titanic_store.shell.committer import Batch
+from titanic_store.shell.batch import Batch
 from titanic_store.shell.room import FULL_RETRY_MS, MOVED_BYTES, Room
 
 _SPACE_RETRY_MS: Final = 250

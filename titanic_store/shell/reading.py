@@ -12,7 +12,8 @@ from titanic_store.pure.kinds import Kind
 from titanic_store.pure.records import HEADER_BYTES, LOST, Header, decode_header, decode_origin
 from titanic_store.pure.seams import Storage
 from titanic_store.pure.space import charge_of
-from titanic_store.shell.committer import Committer, Run
+from titanic_store.shell.batch import Run
+from titanic_store.shell.committer import Committer
 
 READ_FIRST_BYTES: Final = 4096
 """The first read of a record; most records need no second."""

@@ -9,7 +9,8 @@ from titanic_store.pure.records import ROW
 from titanic_store.pure.seams import E
 from titanic_store.pure.space import charge_of
 from titanic_store.pure.superblock import BASE_BYTES, Flag
-from titanic_store.shell.committer import Batch, Committer
+from titanic_store.shell.batch import Batch
+from titanic_store.shell.committer import Committer
 from titanic_store.shell.mending import Mender
 from titanic_store.shell.pairing import Paired
 from titanic_store.shell.scrub import Extent, Scrub

@@ -18,7 +18,8 @@ from titanic_store.pure.recovery import Recovered
 from titanic_store.pure.seams import E
 from titanic_store.pure.space import capacity_bytes, charge, chunks_for, room_bytes
 from titanic_store.pure.superblock import BASE_BYTES, Superblock
-from titanic_store.shell.committer import Batch, Committer
+from titanic_store.shell.batch import Batch
+from titanic_store.shell.committer import Committer
 
 ENDING_BYTES: Final = 512
 """Kept for every open entry: its dispatch, its close, and what a relocation adds to it (R8)."""

@@ -15,7 +15,8 @@ from titanic_store.pure.records import HEADER_BYTES, MAGIC, NO_KEY, ROW, ROW_FRO
 from titanic_store.pure.recovery import Recovered
 from titanic_store.pure.seams import E, Foreign, Owner, Storage
 from titanic_store.pure.superblock import Flag
-from titanic_store.shell.committer import Batch, Committer
+from titanic_store.shell.batch import Batch
+from titanic_store.shell.committer import Committer
 from titanic_store.shell.facts import Facts
 from titanic_store.shell.head import Head
 from titanic_store.shell.reading import RecordReader

@@ -16,7 +16,8 @@ from titanic_store.pure.recovery import Reader, Rebuild
 from titanic_store.pure.space import Space
 from titanic_store.pure.superblock import newest_superblock
 from titanic_store.shell import file, opening, reading, recovering, writer
-from titanic_store.shell.committer import Batch, Committer
+from titanic_store.shell.batch import Batch
+from titanic_store.shell.committer import Committer
 from titanic_store.shell.faulty import FaultyStorage
 from titanic_store.shell.head import Head
 from titanic_store.shell.reading import RecordReader
