@@ -128,11 +128,11 @@ def test_a_damaged_record_moves_without_its_body() -> None:
     churn(ring, 100, 200)
     assert ring.counters["records_lost"] == 1
     assert ring.file_bytes == options().max_bytes
-    with pytest.raises(DamagedStoreError, match="before it was moved"):
+    with pytest.raises(DamagedStoreError, match="before it came here"):
         ring.read(stuck.request_at)
     ring.close()
     ring = open_on(disk, options(max_chunks=30))
-    with pytest.raises(DamagedStoreError, match="before it was moved"):
+    with pytest.raises(DamagedStoreError, match="before it came here"):
         ring.read(ring.index[key(1)].request_at)
     assert ring.reader.read_header(ring.index[key(1)].request_at).flags & LOST
 

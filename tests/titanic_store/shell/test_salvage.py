@@ -76,7 +76,7 @@ def test_accepting_loss_loses_what_is_damaged_and_no_more(tmp_path: Path, what: 
     damaged = path.read_bytes()
     ring = open_ring(path, Keeper(), MANY, accept_loss=True)
     if what == "body":
-        with pytest.raises(DamagedStoreError, match="before it was moved"):
+        with pytest.raises(DamagedStoreError, match="before it came here"):
             ring.read(ring.index[victim].request_at)
         del ring.index[victim]
     assert {name: parts for name, parts in expected.items() if name != victim} == bodies(ring)
