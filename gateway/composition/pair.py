@@ -15,19 +15,30 @@ from typing import Any, Final
 
 from core.errors import JournalFailedError
 from core.pure.fold import Fold
+from core.pure.peer import Record
 from core.pure.twin import TwinOptions
 from core.shell.node import NodeOptions
+from core.shell.warming import WaitingRoom
 from gateway.composition import telemetry
 from gateway.composition.collector import calm_collector
 from gateway.composition.journal import DATA_FILE
 from gateway.composition.pair_host import MergeRow
-from gateway.composition.pair_node import PairNode, PairOptions, run_pair_node, write_aside
+from gateway.composition.pair_node import (
+    PairNode,
+    PairOptions,
+    link_message_max_bytes,
+    run_pair_node,
+    write_aside,
+)
+from gateway.composition.pair_repair import Repair
+from gateway.composition.replay import Replay, opened
 from gateway.composition.replica import BACKUP, PRIMARY, SINGLE, WAITS, PairJournal
 from gateway.composition.settings import Settings, SettingsError
 from gateway.composition.sizing import Bell, Progress, Ready, Trace, broker_limits, limits, store_options
-from titanic_store import DamagedStoreError, Flag, Options, StoreError, open_ring
+from titanic_store import DamagedStoreError, Flag, Foreign, Options, StoreError, open_ring
+from titanic_store.pure.superblock import Superblock
 from titanic_store.shell.opening import peek
-from titanic_store.shell.replacing import cut_at_hole, replace_store
+from titanic_store.shell.replacing import cut_at_hole, mend_hole, replace_store
 
 log = logging.getLogger("titanic.pair")
 ASIDE_FOLDER: Final = "aside"
@@ -73,14 +84,30 @@ class Files:
             ring.abandon()
             raise
 
+    def peer_has(self, damage: DamagedStoreError) -> bool:
+        """Whether the superblock says that the peer had the record that is missing here."""
+        block = self._block()
+        if block is None or block.role == SINGLE or damage.last_seq is None:
+            return False
+        return damage.last_seq < block.peer_seq
+
+    def mend(self, damage: DamagedStoreError, record: Record) -> bool:
+        """Put the peer's record where ours is missing; False if it is another one."""
+        return mend_hole(self._path, damage, Foreign(*record))
+
+    def _block(self) -> Superblock | None:
+        try:
+            return peek(self._path)
+        except StoreError:
+            return None
+
     def _peer_has_all(self) -> bool:
         """Whether the superblock says that nothing was acknowledged by this node alone."""
-        try:
-            block = peek(self._path)
-        except StoreError:
-            return False
-        return block.role != SINGLE and not Flag(block.flags) & (
-            Flag.PAIR_NEW | Flag.PEER_OUTDATED | Flag.UNSHARED
+        block = self._block()
+        return (
+            block is not None
+            and block.role != SINGLE
+            and not Flag(block.flags) & (Flag.PAIR_NEW | Flag.PEER_OUTDATED | Flag.UNSHARED)
         )
 
     def _forget_damaged(self, damage: DamagedStoreError) -> None:
@@ -160,6 +187,55 @@ def pair_options(settings: Settings) -> PairOptions:
     return PairOptions(bind=settings.peer_bind, peer=settings.peer, twin=twin)
 
 
+async def _opened(
+    files: Files, settings: Settings, pair: PairOptions, progress: Progress | None
+) -> tuple[PairJournal, str]:
+    """The journal, and the endpoint to serve at; who asks meanwhile is told how far it is (B3).
+
+    A hole in the log of a node that went on alone is filled from the peer, which may have to be waited for.
+    """
+    replay = Replay(settings.data / DATA_FILE, settings.fsync, settings.max_body, role="passive")
+    endpoint = settings.broker
+    while True:
+        try:
+            return await opened(
+                lambda: files.open(accept_loss=settings.accept_loss, progress=progress or replay.progress),
+                replay,
+                endpoint,
+                settings.curve_dir,
+            )
+        except DamagedStoreError as damage:
+            if settings.accept_loss or not files.peer_has(damage):
+                raise
+            endpoint = await _mended(files, damage, settings, pair, replay)
+
+
+async def _mended(
+    files: Files, damage: DamagedStoreError, settings: Settings, pair: PairOptions, replay: Replay
+) -> str:
+    """The hole is filled; the endpoint to serve at. Raises ``damage`` if the peer cannot help."""
+    assert damage.last_seq is not None, "the peer has it"
+    sequence = damage.last_seq + 1
+    replay.waits_for = f"damaged: waits for record {sequence} from the peer at {pair.peer}"
+    log.error("%s; this node went on alone, but its peer at %s had that record", damage.reason, pair.peer)
+    room = WaitingRoom(replay.hello, settings.curve_dir)
+    try:
+        endpoint = room.open(settings.broker)
+        repair = Repair(
+            pair.bind, pair.peer,
+            message_max_bytes=link_message_max_bytes(broker_limits(settings)), curve=settings.curve_dir,
+        )  # fmt: skip
+        record = await repair.ask(sequence)
+    finally:
+        room.close()
+    replay.waits_for = ""
+    if record is None or not files.mend(damage, record):
+        log.error("the peer does not have record %d either", sequence)
+        raise damage
+    log.warning("record %d was damaged here, and is mended from the peer", sequence)
+    return endpoint
+
+
 async def run_paired(
     settings: Settings, *, trace: Trace | None, ready: Ready, progress: Progress | None = None
 ) -> int:
@@ -167,14 +243,14 @@ async def run_paired(
     options = pair_options(settings)
     bell = Bell()
     files = Files(settings.data, store_options(settings), bell.ring)
-    journal = files.open(accept_loss=settings.accept_loss, progress=progress)
+    journal, endpoint = await _opened(files, settings, options, progress)
     role = BACKUP if options.twin.backup else PRIMARY
     if journal.ring.role != role:
         journal.ring.set_role_flags(role=role, token=WAITS)
     node = PairNode(
         journal,
         NodeOptions(
-            broker=settings.broker,
+            broker=endpoint,
             version=version("titanic-jobs"),
             titanic=limits(settings),
             spans=telemetry.node_spans(settings),

@@ -10,7 +10,7 @@ import msgspec
 
 from core.errors import ServerUnreachableError
 from core.pure.pair_heads import PAIR, PairCommand, decode_pair_status
-from core.pure.tsp import encode_head
+from core.pure.tsp import UNAVAILABLE, decode_error, encode_head
 from core.shell.curve import ClientKeys, load_client
 from core.shell.dealer import NodeDealer
 from core.shell.link import TraceLine
@@ -37,6 +37,8 @@ async def ask_one(
         return {"error": str(error)}
     finally:
         dealer.close()
+    if answer[0] == UNAVAILABLE:
+        return {"error": f"not ready: {decode_error(answer[1]).detail}"}
     if answer[0] not in ANSWERED:
         return {"error": "this node is not one of a pair"}
     status = decode_pair_status(answer[1])

@@ -17,6 +17,7 @@ import msgspec
 from core.errors import JournalFailedError, PeerError
 from core.pure import mdp, pair_view, peer, tsp
 from core.pure.jobs import Now
+from core.pure.limits import BrokerLimits
 from core.pure.mdp_messages import ClientRequest, WorkerReady
 from core.pure.pair import ACKNOWLEDGES, Event, IllegalStepError, State
 from core.pure.pair_heads import (
@@ -46,6 +47,11 @@ SEEN_S: Final = 2.0
 SESSION_BITS: Final = 62
 WORKING: Final = ACKNOWLEDGES - {State.HANDING}
 """Hands out work, takes new requests."""
+
+
+def link_message_max_bytes(limits: BrokerLimits) -> int:
+    """What the link lets through: a batch, and one record of the largest size behind it."""
+    return limits.message_max_bytes + (2 << 20)
 
 
 class PairOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,7 +88,7 @@ class PairNode(Node):
             self._on_peer,
             self._on_refused,
             self._settle,
-            message_max_bytes=options.limits.message_max_bytes + (2 << 20),
+            message_max_bytes=link_message_max_bytes(options.limits),
             curve=options.curve,
         )
         self.peer_endpoint = self._link.endpoint
@@ -158,7 +164,13 @@ class PairNode(Node):
 
     def _on_peer(self, frames: list[bytes]) -> None:
         self._now = now = self._clock.now()
-        self._guarded(lambda: self.twin.on_message(frames, now.mono_ms), settle=False)
+        try:
+            self._guarded(lambda: self.twin.on_message(frames, now.mono_ms), settle=False)
+        except Exception:
+            if self.twin.active:
+                raise  # one message of the peer is lost, and comes again
+            log.exception("a message of the peer cannot be dealt with")
+            self._halt("it follows nobody like this; a fresh start begins the join anew")
 
     def _on_refused(self) -> None:
         now_ms = self._clock.now().mono_ms

@@ -28,7 +28,9 @@ T = TypeVar("T")
 class Replay:
     """How far the rebuilding of the index is. :meth:`progress` is called in another thread."""
 
-    def __init__(self, path: Path, fsync: str, max_body_bytes: int) -> None:
+    def __init__(self, path: Path, fsync: str, max_body_bytes: int, *, role: str = "single") -> None:
+        self.waits_for = ""  # instead of how far it is, if it cannot go on by itself
+        self._role = role
         self._path = path
         self._durability = Policy.parse(fsync).durability
         self._max_body_bytes = max_body_bytes
@@ -51,13 +53,13 @@ class Replay:
     @property
     def reason(self) -> str:
         """Why the node is not ready, for a person."""
-        return f"replaying {self._read_bytes} of {self._total_bytes} bytes"
+        return self.waits_for or f"replaying {self._read_bytes} of {self._total_bytes} bytes"
 
     def hello(self) -> tsp.Hello:
         """What ``titanic.hello`` is answered with meanwhile."""
         return tsp.Hello(
             version=version("titanic-jobs"),
-            role="single",
+            role=self._role,
             epoch=self._epoch,
             ready=False,
             reason=self.reason,

@@ -119,12 +119,9 @@ class PairRun:
     async def run(self, ready: Callable[[dict[str, Any]], None], *, http: str, metrics: str) -> None:
         """Start all, call ``ready`` with the facts once the pair is whole; ends by an error or cancelled."""
         first, second = self._sides
-        for side, peer in ((first, second), (second, first)):
-            child = await self._supervisor.start(self._program(side, peer))
-            self._nodes[side.role] = child
-            at = self._sides.index(side)  # port 0 has become a real one, which a restart keeps
-            bound = side._replace(broker=child.ready["broker"])
-            self._sides = (bound, self._sides[1]) if at == 0 else (self._sides[0], bound)
+        async with asyncio.TaskGroup() as group:  # at once: one may need the other to begin
+            for side, peer in ((first, second), (second, first)):
+                group.create_task(self._begin(side, peer))
         nodes = ",".join(side.broker for side in self._sides)
         facts: dict[str, Any] = {}
         for process in range(self._settings.gateways):
@@ -136,6 +133,15 @@ class PairRun:
         answers = await self._unless_one_ends(self._until_whole())
         ready(facts | {side.role: self._facts(side, answers) for side in self._sides})
         await self._watch()
+
+    async def _begin(self, side: Side, peer: Side) -> None:
+        child = await self._supervisor.start(self._program(side, peer))
+        self._nodes[side.role] = child
+        bound = side._replace(
+            broker=child.ready["broker"]
+        )  # port 0 has become a real one: a restart keeps it
+        first, second = self._sides
+        self._sides = (bound, second) if first is side else (first, bound)
 
     def _program(self, side: Side, peer: Side) -> Program:
         return side_program(self._settings, side, peer, self._verbose)

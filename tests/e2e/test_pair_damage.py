@@ -154,6 +154,38 @@ def test_a_hole_found_at_the_start_is_filled_by_the_other_node(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(200)
+def test_who_went_on_alone_asks_for_what_its_peer_had(family: Processes, tmp_path: Path) -> None:
+    """A hole from before it was alone: it waits for the peer, says so, mends the record, and leads."""
+    pair = Pair(family, tmp_path)
+    active = pair.until_paired()
+    _, url = family.gateway(pair.both)
+    jobs = {submit(url, body): body for body in BODIES[:20]}
+    pair.kill(1 - active)
+    jobs |= {submit(url, body): body for body in BODIES[20:]}
+    pair.kill(active)
+    path = pair.data(active) / FILE
+    (at,) = places(path, BODIES[7])
+    flip(path, at + 5)
+    node = pair.nodes[active] = pair.start(active, ready=False)
+    until("it says why it waits", lambda: "from the peer" in ask_error(pair, active), deadline_s=PATIENCE_S)
+    assert httpx.get(f"{url}/readyz").status_code == 503
+    pair.nodes[1 - active] = pair.start(1 - active)
+    node.facts()
+    assert "is mended from the peer" in node.errors
+    assert pair.until_paired() == active
+    pair.serve()
+    assert all(reply(url, job) == body for job, body in jobs.items())
+    check_clean(pair)
+
+
+def ask_error(pair: Pair, number: int) -> str:
+    """Why a node says nothing of itself."""
+    answer = ask((pair.brokers[number],), None, "status")[pair.brokers[number]]
+    return str(answer.get("error", ""))
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_a_hole_in_what_only_this_node_has_is_refused(family: Processes, tmp_path: Path) -> None:
     """It acknowledged alone since: the other node cannot have it, so exit 3, and nothing is cut."""

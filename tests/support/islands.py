@@ -90,7 +90,7 @@ class IslandPair(Pair):
         self._islands = islands
         super().__init__(family, folder, "--insecure")
 
-    def start(self, number: int) -> Titanic:
+    def start(self, number: int, *, ready: bool = True) -> Titanic:
         """See Pair.start."""
         self.brokers = tuple(f"tcp://{address}:{BROKER_PORT}" for address in OUTSIDE)
         node = self.family.start(
@@ -99,7 +99,8 @@ class IslandPair(Pair):
             *("--peer", f"tcp://{LINK[1 - number]}:{LINK_PORT}", "--insecure"),
             under=("ip", "netns", "exec", self._islands.names[number]),
         )
-        node.facts()
+        if ready:
+            node.facts()
         return node
 
 

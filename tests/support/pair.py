@@ -59,8 +59,8 @@ class Pair:
         """The folder of a node's store."""
         return self.folder / "AB"[number]
 
-    def start(self, number: int) -> Titanic:
-        """A node that listens; what it replaces has ended."""
+    def start(self, number: int, *, ready: bool = True) -> Titanic:
+        """A node that listens, unless it cannot be ``ready`` yet; what it replaces has ended."""
         other = 1 - number
         peer = self.wires[other].endpoint if self.wires else f"tcp://127.0.0.1:{self._ports[other]}"
         node = self.family.start(
@@ -68,7 +68,8 @@ class Pair:
             *("--role", ROLES[number], "--json", "--peer-bind", f"tcp://127.0.0.1:{self._ports[number]}"),
             *("--peer", peer, *self._more),
         )
-        node.facts()
+        if ready:
+            node.facts()
         return node
 
     def disturb(self) -> None:

@@ -41,6 +41,60 @@ class Wound(NamedTuple):
     header: Header | None
 
 
+class Neighbours(NamedTuple):
+    """What the records around a lost header know of it.
+
+    ``first``: checksum, durable_seq and incarnation of the one before; the last two 0 if there is none in
+    the chunk. ``last``: of the one behind, with the checksum that it names for the lost one.
+    """
+
+    first: tuple[int, int, int]
+    last: tuple[int, int, int]
+
+
+def fits(header: Header, record: Foreign, salt: int) -> bool:
+    """Whether this is the record that the header names, to the last bit."""
+    crc = salt
+    for part in record.body:
+        crc = crc32(part, crc)
+    sizes = (len(record.meta), sum(map(len, record.body)))
+    return (
+        (header.kind, header.flags, header.sequence, header.epoch, header.key)
+        == (record.kind, record.flags, record.sequence, record.epoch, record.key)
+        and (header.meta_bytes, header.body_bytes) == sizes
+        and (header.meta_crc, header.body_crc) == (crc32(record.meta, salt), crc)
+    )
+
+
+def written(header: Header, record: Foreign) -> bytes:
+    """The record as it is in the file."""
+    raw = pack_head(MAGIC, header.kind, header.flags, 0, *header[2:14])
+    return raw + header.crc.to_bytes(4, "little") + record.meta + b"".join(record.body)
+
+
+def guessed(record: Foreign, at: int, turn: int, around: Neighbours, salt: int) -> Header | None:
+    """A lost header: all but two numbers is known, and the next record names its checksum."""
+    (prev_crc, low, since), (crc, high, until) = around
+    body_crc = salt
+    for part in record.body:
+        body_crc = crc32(part, body_crc)
+    sizes = (len(record.meta), sum(map(len, record.body)))
+    tail = (turn & U32, crc32(record.meta, salt), body_crc, prev_crc)
+    guesses = 0
+    for incarnation in range(since or until, until + 1):
+        for durable_seq in range(low or max(0, high - GUESSES_MAX_COUNT // 2), high + 1):
+            fields = (
+                *(record.kind, record.flags, *sizes, record.sequence, at, record.key),
+                *(durable_seq, record.epoch, incarnation, *tail),
+            )
+            if crc32(pack_head(MAGIC, *fields[:2], 0, *fields[2:]), salt) == crc:
+                return Header(*fields, crc)
+            guesses += 1
+            if guesses >= GUESSES_MAX_COUNT:
+                return None
+    return None
+
+
 class Mender:
     """Knows of damage as soon as a read or the scrub meets it; writes what is right over it, durably.
 
@@ -137,59 +191,25 @@ class Mender:
         if not self.is_open(wound):
             return False
         header = wound.header or self._reconstruct(wound, record)
-        if header is None or not self._fits(header, record):
+        if header is None or not fits(header, record, self._head.salt):
             return False
-        raw = pack_head(MAGIC, header.kind, header.flags, 0, *header[2:14])
-        raw += header.crc.to_bytes(4, "little") + record.meta + b"".join(record.body)
-        self._write(wound.at, raw, token)
+        self._write(wound.at, written(header, record), token)
         self.mended_count += 1
         log.warning("record %d at offset %d is mended", wound.sequence, wound.at)
         return True
 
-    def _fits(self, header: Header, record: Foreign) -> bool:
-        crc, salt = self._head.salt, self._head.salt
-        for part in record.body:
-            crc = crc32(part, crc)
-        sizes = (len(record.meta), sum(map(len, record.body)))
-        return (
-            (header.kind, header.flags, header.sequence, header.epoch, header.key)
-            == (record.kind, record.flags, record.sequence, record.epoch, record.key)
-            and (header.meta_bytes, header.body_bytes) == sizes
-            and (header.meta_crc, header.body_crc) == (crc32(record.meta, salt), crc)
-        )
-
     def _reconstruct(self, wound: Wound, record: Foreign) -> Header | None:
         """The lost header: all is known but two numbers, and the next record names the checksum."""
-        head, salt = self._head, self._head.salt
+        head = self._head
         slot = head.space.slot_of(wound.at)
         turn = head.space.turn_of(slot)
         neighbours = self._neighbours(slot, wound)
         if neighbours is None or turn is None:
             return None
-        prev_crc, crc, durable, incarnations = neighbours
-        body_crc = salt
-        for part in record.body:
-            body_crc = crc32(part, body_crc)
-        sizes = (len(record.meta), sum(map(len, record.body)))
-        tail = (turn & U32, crc32(record.meta, salt), body_crc, prev_crc)
-        guesses = 0
-        for incarnation in range(incarnations[0], incarnations[1] + 1):
-            for durable_seq in range(durable[0], durable[1] + 1):
-                fields = (
-                    *(record.kind, record.flags, *sizes, record.sequence, wound.at, record.key),
-                    *(durable_seq, record.epoch, incarnation, *tail),
-                )
-                if crc32(pack_head(MAGIC, *fields[:2], 0, *fields[2:]), salt) == crc:
-                    return Header(*fields, crc)
-                guesses += 1
-                if guesses >= GUESSES_MAX_COUNT:
-                    return None
-        return None
+        return guessed(record, wound.at, turn, neighbours, head.salt)
 
-    def _neighbours(
-        self, slot: int, wound: Wound
-    ) -> tuple[int, int, tuple[int, int], tuple[int, int]] | None:
-        """Checksums of the record before and of this one; the ranges of durable_seq and incarnation."""
+    def _neighbours(self, slot: int, wound: Wound) -> Neighbours | None:
+        """See Neighbours; None while one of them is damaged too."""
         head = self._head
         rows = self._rows(slot)
         offsets = [_U64.unpack_from(rows, at + _OFFSET_AT)[0] for at in range(0, len(rows), ROW.size)]
@@ -211,8 +231,7 @@ class Mender:
                 last = (chunk.prev_crc, wound.sequence - 1, chunk.incarnation)
         except DamagedStoreError:
             return None  # the neighbour first: the next look mends this one
-        low = first[1] or max(0, last[1] - GUESSES_MAX_COUNT // 2)
-        return first[0], last[0], (low, last[1]), (first[2] or last[2], last[2])
+        return Neighbours(first, last)
 
     def _chunk_header(self, slot: int) -> ChunkHeader:
         base = self._head.space.offset_of(slot)

@@ -1,16 +1,22 @@
-"""A file that is of no use to a follower as it is: cut at a hole, or put aside for an empty one."""
+"""A file that is of no use as it is: its hole mended, cut there, or all of it put aside for an empty one."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
+from zlib import crc32
 
 import msgspec
 
 from titanic_store.errors import DamagedStoreError
+from titanic_store.pure.chunks import align_up, decode_chunk_header
 from titanic_store.pure.options import Options
-from titanic_store.pure.superblock import BASE_BYTES, Flag, encode_superblock, newest_superblock
+from titanic_store.pure.records import HEADER_BYTES, Header, decode_header, padded
+from titanic_store.pure.recovery import Chain, Reader
+from titanic_store.pure.seams import Foreign, Storage
+from titanic_store.pure.superblock import BASE_BYTES, Flag, Superblock, encode_superblock, newest_superblock
 from titanic_store.shell.file import open_file
+from titanic_store.shell.mending import Neighbours, fits, guessed, written
 from titanic_store.shell.opening import format_store
 
 
@@ -40,6 +46,51 @@ def replace_store(
         fresh.publish(path)
     finally:
         fresh.close()
+
+
+def mend_hole(path: Path, damage: DamagedStoreError, record: Foreign) -> bool:
+    """``record`` is there again where the log has a hole, durably; False if it is not the one that was there.
+
+    The file is open nowhere. What is behind the hole was never touched, so the log goes on as before.
+    """
+    if record.sequence - 1 != damage.last_seq:
+        return False
+    storage = open_file(path)
+    try:
+        block = newest_superblock(storage.read_at(0, BASE_BYTES), str(path))
+        salt = crc32(block.salt)
+        for at in sorted({damage.offset, align_up(damage.offset, block.align_bytes)}):
+            header = decode_header(storage.read_at(at, HEADER_BYTES), 0, at, salt)
+            if header is None or header.sequence != record.sequence:
+                header = _lost_header(storage, block, at, record)
+            if header is not None and fits(header, record, salt):
+                storage.write_at(at, (written(header, record),))
+                storage.sync()
+                return True
+    finally:
+        storage.close()
+    return False
+
+
+def _lost_header(storage: Storage, block: Superblock, at: int, record: Foreign) -> Header | None:
+    """The header that was at ``at``, from the records around it; None if they do not tell."""
+    salt, align = crc32(block.salt), block.align_bytes
+    base = BASE_BYTES + (at - BASE_BYTES) // block.chunk_bytes * block.chunk_bytes
+    image = storage.read_at(base, block.chunk_bytes)
+    chunk = decode_chunk_header(image, base, block.store_uuid, salt)
+    if chunk is None:
+        return None
+    before = Reader(salt, align, block.incarnation, block.durable_seq).scan(
+        image, base, chunk.turn, Chain(chunk.first_seq - 1, chunk.prev_crc)
+    )
+    end = at - base + padded(HEADER_BYTES + len(record.meta) + sum(map(len, record.body)))
+    for place in (end, align_up(end, align)):
+        behind = decode_header(image, place, base + place, salt)
+        if behind is not None and behind.sequence == record.sequence + 1:
+            first = (before.chain.crc, before.durable_seq, before.chain.incarnation)
+            last = (behind.prev_crc, behind.durable_seq, behind.incarnation)
+            return guessed(record, at, chunk.turn, Neighbours(first, last), salt)
+    return None
 
 
 def cut_at_hole(path: Path, damage: DamagedStoreError, *, set_flags: Flag, clear_flags: Flag) -> bool:

@@ -26,12 +26,12 @@ def key(number: int) -> bytes:
     return number.to_bytes(16, "big")
 
 
-def made(folder: Path, flags: Flag) -> Files:
+def made(folder: Path, flags: Flag, peer_seq: int = 0) -> Files:
     """A node's file with jobs in it and these flags; nobody has it open, and it was not closed in order."""
     files = Files(folder, OPTIONS, lambda: None)
     journal = files.open(accept_loss=False)
     clear = Flag.PAIR_NEW & ~flags
-    journal.ring.set_role_flags(set=flags, clear=clear, role=PRIMARY, peer_seq=0)
+    journal.ring.set_role_flags(set=flags, clear=clear, role=PRIMARY, peer_seq=peer_seq)
     for number in range(1, COUNT):
         journal.append(Kind.REQUEST, Job(key(number)), META, (body(number),), ())
         journal.ring.flush()
@@ -113,6 +113,41 @@ def test_what_only_this_node_has_is_refused_and_left_alone(tmp_path: Path, flags
         files.open(accept_loss=False)
     assert path.read_bytes() == damaged
     assert [file.name for file in tmp_path.iterdir()] == ["titanic.ring"]
+
+
+@pytest.mark.parametrize("at", [-80, 7], ids=["the header", "the body"])
+def test_what_the_peer_had_is_mended_in_place(at: int, tmp_path: Path) -> None:
+    """Of a node that went on alone later: the peer's record, and only that one; everything is there again."""
+    files = made(tmp_path, Flag.UNSHARED | Flag.PEER_OUTDATED | PAIRED, peer_seq=30)
+    path = tmp_path / "titanic.ring"
+    whole = path.read_bytes()
+    peers = files.open(accept_loss=False)
+    records = {record.sequence: record for record in peers.records_after(0)}
+    peers.abandon()
+    whole = path.read_bytes()
+    place = whole.find(body(20))
+    flip(path, place + at)
+    with pytest.raises(DamagedStoreError) as found:
+        files.open(accept_loss=False)
+    assert files.peer_has(found.value)
+    assert not files.mend(found.value, records[21])
+    assert not files.mend(found.value, records[20]._replace(body=(body(99),)))
+    assert not files.mend(found.value, records[20]._replace(epoch=2))
+    assert files.mend(found.value, records[20])
+    assert path.read_bytes()[place - 88 : place + 1_000] == whole[place - 88 : place + 1_000]
+    journal = files.open(accept_loss=False)
+    assert jobs(journal) == [*range(1, COUNT)]
+    journal.close()
+
+
+def test_what_the_peer_never_had_is_not_asked_for(tmp_path: Path) -> None:
+    """It was acknowledged here alone."""
+    files = made(tmp_path, Flag.UNSHARED | PAIRED, peer_seq=19)
+    path = tmp_path / "titanic.ring"
+    flip(path, path.read_bytes().find(body(20)) + 7)
+    with pytest.raises(DamagedStoreError) as found:
+        files.open(accept_loss=False)
+    assert not files.peer_has(found.value)
 
 
 def test_with_accept_loss_nobody_is_asked(tmp_path: Path) -> None:
