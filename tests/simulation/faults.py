@@ -16,6 +16,10 @@ from tests.simulation.world import World
 
 HEAL_MS: Final = 14_000
 MERGE_MS: Final = 5_000
+LOOK_MS: Final = 100
+WHOLE_MS: Final = 6_000
+"""Within this time after the last fault both are in sync: the longest wait of P4, and a catching up."""
+LOSSY_WHOLE_MS: Final = 12_000
 
 
 def _number(world: World, step: Step) -> int:
@@ -187,10 +191,23 @@ def play(script: Script | int, *, twin_class: type[Twin] = Twin, disk_class: Any
             world.at(step.at_ms, partial(DO[step.do], world, step))
     world.run_until(END_MS)
     heal(world)
-    world.run_until(END_MS + MERGE_MS)
+    for node in world.nodes:
+        node.wire.drop = script.lossy
+    _until_whole(world, LOSSY_WHOLE_MS if script.lossy else WHOLE_MS)
+    world.run_until(max(world.now_ms, END_MS + MERGE_MS))
     world.merged = True
     world.run_until(END_MS + HEAL_MS)
     return world
+
+
+def _until_whole(world: World, limit_ms: int) -> None:
+    """Liveness: whatever went wrong before, nothing keeps the two apart once nothing goes wrong any more."""
+    while sorted(_states(world)) != ["paired", "passive"]:
+        if world.now_ms >= END_MS + limit_ms:
+            world.problem(f"{limit_ms} ms after the last fault the nodes are {_states(world)}")
+            return
+        world.run_until(world.now_ms + LOOK_MS)
+    world.whole_ms = world.now_ms - END_MS
 
 
 def heal(world: World) -> None:

@@ -45,6 +45,7 @@ class Script(msgspec.Struct, frozen=True, omit_defaults=True):
     sync: bool = True
     serve_alone: bool = True
     islands: bool = False
+    lossy: float = 0.0  # share of what the nodes say that is lost still after everything is healed
     why: str = ""
     finds: tuple[str, ...] = ()
 
@@ -275,8 +276,45 @@ def _rot(plan: Plan) -> None:
         at_ms += random.randint(1_000, 4_000)
 
 
+def _rejoin(plan: Plan) -> None:
+    """A node comes back again and again, and each time something goes wrong while it catches up (P6)."""
+    _bad_clients(plan)
+    random = plan.random
+    at_ms = random.randint(4_500, 6_000)
+    while at_ms < END_MS - 4_000:
+        node = plan.node()
+        plan.add(at_ms, "kill", node)
+        if random.random() < 0.5:
+            plan.add(at_ms + random.randint(1, 30), "refused", 1 - node)
+        back_ms = at_ms + plan.pick(100, 1_500, 3_000, 5_500)
+        if random.random() < 0.3:  # so that it needs a full copy
+            plan.add(back_ms - 50, "trim")
+        plan.add(back_ms, "start", node)
+        for _ in range(random.randint(1, 4)):
+            back_ms += random.randint(1, 600)
+            random.choice(MEANWHILE)(plan, back_ms)
+        at_ms = back_ms + plan.pick(300, 2_000, 4_000)
+
+
+def _blink(plan: Plan, at_ms: int) -> None:
+    """The link is gone for a moment, as often as not too short to be noticed."""
+    for node in random_nodes(plan):
+        plan.add(at_ms, "cut", node)
+        plan.add(at_ms + plan.random.choice((50, 300, 1_500, 2_500)), "mend", node)
+
+
+def random_nodes(plan: Plan) -> tuple[int, ...]:
+    """One of the two, or both."""
+    return plan.random.choice(((0,), (1,), (0, 1)))
+
+
+MEANWHILE: Final[tuple[Fault, ...]] = (
+    _kill, _pause, _blink, _blink, _lossy, _handover, _trim, _slow, _stick,
+)  # fmt: skip
+
 FAMILIES: Final[dict[str, tuple[int, Callable[[Plan], None]]]] = {
-    "storm": (51, _storm),
+    "storm": (41, _storm),
+    "rejoin": (10, _rejoin),
     "partition": (16, _partition),
     "late-voter": (4, _late_voter),
     "islands": (8, _islands),
@@ -286,6 +324,8 @@ FAMILIES: Final[dict[str, tuple[int, Callable[[Plan], None]]]] = {
     "rot": (5, _rot),
 }
 """Name -> (how many of a hundred histories, what happens in it)."""
+REFUSING: Final = ("storm", "partition", "rejoin")
+"""Families of which some are played with --alone refuse: they demand no progress of one node."""
 
 
 def generate(seed: int, *, family: str = "") -> Script:
@@ -298,4 +338,12 @@ def generate(seed: int, *, family: str = "") -> Script:
         plan.add(random.randint(0, 3_000), "start", node)
     FAMILIES[family or drawn][1](plan)
     plan.steps.sort(key=lambda step: step.at_ms)
-    return Script(seed, tuple(plan.steps), family=family or drawn, islands=plan.islands)
+    name = family or drawn
+    return Script(
+        seed,
+        tuple(plan.steps),
+        family=name,
+        islands=plan.islands,
+        serve_alone=name not in REFUSING or random.random() < 0.85,
+        lossy=random.choice((0.0, 0.1, 0.1)) if name == "rejoin" else 0.0,
+    )

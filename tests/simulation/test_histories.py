@@ -10,7 +10,7 @@ from core.pure.twin import Twin
 from tests.simulation.faults import play
 from tests.simulation.memory_ring import MemoryDisk
 from tests.simulation.real_disk import RealDisk
-from tests.simulation.sabotage import BUGS, FAMILY_OF
+from tests.simulation.sabotage_joins import BUGS, FAMILY_OF
 from tests.simulation.script import FAMILIES, KEPT, Script, generate, load, save
 
 SLICES = 10

@@ -69,6 +69,7 @@ class World:
         self.islands = False
         self.merged = False
         self.roles = (0, 1)
+        self.whole_ms = -1  # after the last fault, until both were in sync
         self.now_ms = 0
         self.ledger = Ledger()
         self.clients: list[Client] = []

@@ -2,7 +2,7 @@
 
 import re
 
-from tests.simulation.sabotage import BUGS
+from tests.simulation.sabotage_joins import BUGS
 from tests.support.processes import ROOT
 
 TEXT = (ROOT / "docs/internals/pair.md").read_text().partition("## Rules, where they are")[2]
