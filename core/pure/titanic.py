@@ -30,6 +30,8 @@ from core.pure.waiters import Waiters
 
 ADDRESS_TAG: Final = b"J"
 HOUR_MS: Final = 3_600_000
+SOON_MAX_COUNT: Final = 1_000
+"""With more jobs before it a request is read back when its turn has come."""
 
 
 class TitanicLimits(msgspec.Struct, frozen=True):
@@ -185,6 +187,18 @@ class Titanic:
     def waiters_count(self) -> int:
         """How many clients wait for the end of a job."""
         return len(self._waiters)
+
+    def awaits(self, key: bytes) -> bool:
+        """Whether somebody waits for the end of this job."""
+        return key in self._waiters
+
+    def soon(self, service: bytes) -> bool:
+        """Whether a request for ``service`` that is written now is likely to be given out in a moment."""
+        directory, queue = self.desk.directory, self.life.queues.get(service)
+        if queue is not None and queue.queued_count >= SOON_MAX_COUNT:
+            return False
+        there = directory.row(service) if directory is not None else None
+        return directory is None or (there is not None and there.workers > 0)
 
     # -- looking at a job
 

@@ -29,6 +29,9 @@ class Waiters:
     def __len__(self) -> int:
         return len(self._timers)
 
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._waiters
+
     def add(self, path: Path, service: bytes, job: Job, wait_ms: int, now: Now) -> None:
         """The client at ``path`` waits ``wait_ms`` at most."""
         waiter = Waiter(path, service, job)

@@ -16,7 +16,7 @@ from core.errors import DamagedRecordError
 from core.pure import tsp
 from core.pure.answering import error as answer_error
 from core.pure.ids import RANDOM_BITS, Mint
-from core.pure.jobs import Job, Now, RequestMeta, decode_key, decode_reply, decode_request, split_frames
+from core.pure.jobs import Job, Kind, Now, RequestMeta, decode_key, decode_reply, decode_request
 from core.pure.keys import MEMORY_BYTES
 from core.pure.mdp import NOT_STARTED
 from core.pure.notes import Notes
@@ -40,6 +40,7 @@ from core.pure.ports import (
 from core.pure.store_heads import StorePort
 from core.pure.titanic import Titanic, TitanicLimits, attempt_address
 from core.pure.traces import pack
+from core.shell.bodies import Bodies, said
 from core.shell.clock import Clock
 from core.shell.store_services import ImageDue, StoreServices
 
@@ -99,6 +100,7 @@ class TitanicShell:
         limits = limits or TitanicLimits()
         self._spans = spans
         self.journal = journal
+        self.bodies = Bodies(journal)
         self.damaged_count = 0
         self.mend: Callable[[int, Callable[[bool], None]], bool] = lambda at, done: False
         """Asks for a damaged record elsewhere; True: the callable is told later whether it is whole again."""
@@ -155,6 +157,11 @@ class TitanicShell:
         number = self.journal.append(kind, job, meta, body, after_sync)
         if after_sync:
             self._awaited.append(number)
+        if kind == Kind.REPLY:
+            if self.titanic.awaits(job.key):
+                self.bodies.replied(job.key, meta, body)
+        elif kind == Kind.REQUEST and self.titanic.soon(job.service):
+            self.bodies.requested(job.key, meta, body)
         return number
 
     def append_all(
@@ -169,6 +176,9 @@ class TitanicShell:
         number = self.journal.append_all(kind, jobs, meta, bodies, after_sync)
         if number:
             self._awaited.append(number)
+            if kind == Kind.REQUEST and self.titanic.soon(jobs[0].service):
+                for job, body in zip(jobs, bodies, strict=True):
+                    self.bodies.requested(job.key, meta, [body])
         return number
 
     def barrier(self, after_sync: tuple[Effect, ...]) -> None:
@@ -246,11 +256,10 @@ class TitanicShell:
         )
 
     def take(self, service: bytes, worker: bytes, now: Now) -> Work | None:
-        """The next attempt with its frames read from disk; a request that cannot be read is buried."""
+        """The next attempt with its frames; a request that cannot be read is buried."""
         while (job := self.titanic.take(service, worker, now)) is not None:
             try:
-                raw_meta, body = self.journal.read_request(job)
-                meta = _said(decode_request, raw_meta, job.request_at)
+                meta, frames = self.bodies.request(job)
             except DamagedRecordError as error:
                 if self.mend(error.at, lambda good: None):
                     self.titanic.life.lost(job.key, job.attempt, NOT_STARTED, now)  # again a moment later
@@ -263,7 +272,7 @@ class TitanicShell:
             if self._spans is not None:
                 trace = self._spans.started(job, meta)
             address = attempt_address(job)
-            return Work(address + pack(trace) if trace else address, split_frames(body, meta.frame_sizes))
+            return Work(address + pack(trace) if trace else address, frames)
         return None
 
     def _report_damage(self, job: Job, error: DamagedRecordError) -> None:
@@ -281,14 +290,12 @@ class TitanicShell:
 
     def _answer_reply(self, effect: AnswerReply) -> None:
         try:
-            raw_meta, body = self.journal.read_reply(effect.job)
-            meta = _said(decode_reply, raw_meta, effect.job.reply_at)
+            meta, frames = self.bodies.reply(effect.job)
         except DamagedRecordError as error:
             self._mend_first(
                 effect.path, effect.service, effect.job, error, partial(self._answer_reply, effect)
             )
             return
-        frames = split_frames(body, meta.frame_sizes)
         if effect.extended:
             head = tsp.encode_head(tsp.ReplyHead(meta.content_type, meta.attempt, meta.replied_ms))
             self._reply(effect.path, effect.service, (tsp.OK, head, *frames))
@@ -299,11 +306,11 @@ class TitanicShell:
         job = effect.job
         try:
             raw_request, request_bytes = self.journal.read_request_meta(job)
-            request = _said(decode_request, raw_request, job.request_at)
+            request = said(decode_request, raw_request, job.request_at)
             reply, reply_bytes = None, 0
             if job.reply_at:
                 raw_reply, reply_bytes = self.journal.read_reply_meta(job)
-                reply = _said(decode_reply, raw_reply, job.reply_at)
+                reply = said(decode_reply, raw_reply, job.reply_at)
         except DamagedRecordError as error:
             self._mend_first(effect.path, effect.service, job, error, partial(self._answer_status, effect))
             return
@@ -315,9 +322,9 @@ class TitanicShell:
         for job in effect.jobs:
             try:
                 raw, size = self.journal.read_request_meta(job)
-                request, reply = _said(decode_request, raw, job.request_at), None
+                request, reply = said(decode_request, raw, job.request_at), None
                 if job.reply_at:
-                    reply = _said(decode_reply, self.journal.read_reply_meta(job)[0], job.reply_at)
+                    reply = said(decode_reply, self.journal.read_reply_meta(job)[0], job.reply_at)
             except DamagedRecordError as error:
                 self._report_damage(job, error)  # tried again when its lease is over, and said again
                 continue
@@ -328,7 +335,7 @@ class TitanicShell:
     def _answer_replay(self, effect: AnswerReplay) -> None:
         try:
             raw_meta, body = self.journal.read_request(effect.job)
-            meta = _said(decode_request, raw_meta, effect.job.request_at)
+            meta = said(decode_request, raw_meta, effect.job.request_at)
         except DamagedRecordError as error:
             self._mend_first(effect.path, tsp.SUBMIT, effect.job, error, partial(self._answer_replay, effect))
             return
@@ -337,7 +344,7 @@ class TitanicShell:
     def _answer_bound(self, effect: AnswerBound) -> None:
         try:
             raw_meta, _ = self.journal.read_request(effect.entry)
-            meta = _said(decode_key, raw_meta, effect.entry.request_at)
+            meta = said(decode_key, raw_meta, effect.entry.request_at)
         except DamagedRecordError as error:
             self._mend_first(
                 effect.path, tsp.SUBMIT, effect.entry, error, partial(self._answer_bound, effect)
@@ -355,7 +362,7 @@ class TitanicShell:
     def _judged_line(self, entry: Job, fingerprint: bytes) -> tsp.BatchLine:
         try:
             raw_meta, _ = self.journal.read_request(entry)
-            meta = _said(decode_key, raw_meta, entry.request_at)
+            meta = said(decode_key, raw_meta, entry.request_at)
         except DamagedRecordError as error:
             self._report_damage(entry, error)
             return tsp.BatchLine(500, b"", detail=f"its stored key is damaged: {error.where}")
@@ -384,14 +391,3 @@ class TitanicShell:
         self._report_damage(job, error)
         head = tsp.encode_head(tsp.ErrorHead(f"the stored bytes of this job are damaged: {error.where}"))
         self._reply(path, service, (tsp.ERROR, head))
-
-
-def _said(decode: Callable[[bytes], M], raw: bytes, at: int) -> M:
-    """What the meta of the record at ``at`` says; DamagedRecordError if it says nothing, whole as it is.
-
-    Without an offset: a peer that has the same bytes cannot mend them.
-    """
-    try:
-        return decode(raw)
-    except ValueError as error:  # msgspec's, and that of text which is not UTF-8
-        raise DamagedRecordError(f"at offset {at}: the meta cannot be read: {error}") from error

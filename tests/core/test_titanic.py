@@ -382,6 +382,7 @@ def test_a_request_that_cannot_be_read_is_buried_and_the_next_job_runs() -> None
     """Damage is never given to a worker and never skipped silently (D3)."""
     rig = Rig()
     bad, good = rig.submit(), rig.submit()
+    rig.shell.bodies.forget()
     rig.journal.damaged.add(rig.journal.index[bad].request_at)
     work = parse_address(rig.must_take().address)
     rig.sync()
@@ -394,6 +395,7 @@ def test_a_meta_that_cannot_be_read_is_damage_and_not_the_end() -> None:
     """Its checksum is right, and it says nothing: who asks is told, the next job runs, nothing is mended."""
     rig = Rig()
     bad, good = rig.submit(), rig.submit()
+    rig.shell.bodies.forget()
     at = rig.journal.index[bad].request_at
     rig.journal._bodies[at] = (b"\x93\x01", b"body")
     asked: list[int] = []
