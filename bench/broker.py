@@ -161,12 +161,13 @@ def main(arguments: Sequence[str], machine: Callable[[], str]) -> None:
     parser.add_argument("--short", action="store_true", help="throughput and latency only")
     parser.add_argument("--rest", action="store_true", help="the rest only")
     options = parser.parse_args(arguments)
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # the load keeps to one core, brokers may use all
     rates: dict[str, list[Rate]] = {}
     tails: dict[str, list[LoadResult]] = {}
     costs: list[Cost] = []
     with ExitStack() as stack:
         contenders = start(stack, (GUIDE, FORWARDER, BROKER, NODE))
+        # The load keeps to one core from here on. Not before: children inherit it, and would share that core.
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
         for number in range(0 if options.rest else options.rounds + 1):
             note(f"round {number}/{options.rounds}")
             results = {one.name: throughput(one, options.seconds) for one in contenders}
