@@ -23,10 +23,12 @@ from core.pure.mdp import (
     to_worker_heartbeat,
     to_worker_request,
 )
-from core.pure.ports import ADDRESS_BYTES, Backlog, Outbox
+from core.pure.ports import ADDRESS_BYTES, Backlog, Forward, Outbox
 from core.pure.services import Request, Service, Wheel, Worker
+from core.pure.zmtp import decoded, encoded
 
 EXPIRIES_MAX_COUNT: Final = 1_000
+BEAT: Final = encoded(to_worker_heartbeat(b"")[1:])
 
 COUNTERS: Final = (
     "received",  # messages, whatever they were
@@ -64,11 +66,14 @@ COUNTERS: Final = (
 class Dispatch:
     """Workers, services and the work between them, told by the broker what peers said."""
 
-    def __init__(self, out: Outbox, backlog: Backlog | None, limits: BrokerLimits) -> None:
+    def __init__(
+        self, out: Outbox, backlog: Backlog | None, limits: BrokerLimits, forward: Forward | None = None
+    ) -> None:
         self.counters = dict.fromkeys(COUNTERS, 0)
         self.workers: dict[bytes, Worker] = {}
         self.services: dict[bytes, Service] = {}
         self._send = out.send
+        self._forward = forward or self._send_frames
         self._backlog = backlog
         self._limits = limits
         self._durable: dict[bytes, Worker] = {}  # by the part of the address that names the attempt
@@ -91,7 +96,7 @@ class Dispatch:
     def _enqueue(self, request: Request, now: Now) -> None:
         """Nobody is free: the request waits if there is room, else it is refused and counted."""
         limits = self._limits
-        request.size_bytes = size = sum(map(len, request.body))
+        size = request.measure()
         entry = self.services.get(request.service)
         if (
             len(self._waiting) >= limits.queued_max_count
@@ -160,6 +165,13 @@ class Dispatch:
             del self._durable[address[:ADDRESS_BYTES]]
             assert self._backlog is not None, "durable work without a backlog"
             self._backlog.done(address, body, now)
+        self._serve(worker, now)
+
+    def finish_raw(self, worker: Worker, request: Request, raw: bytes, now: Now) -> None:
+        """The same for the plain ``request`` it has; the reply is ``raw``, as it came over the wire."""
+        worker.address = worker.request = None
+        self.counters["replies"] += 1
+        self._forward(request.path[0], worker.service.client_head + raw)
         self._serve(worker, now)
 
     def progress(self, worker: Worker, body: Sequence[bytes], now: Now) -> None:
@@ -243,10 +255,15 @@ class Dispatch:
     def _give(self, worker: Worker, request: Request, now: Now) -> None:
         request.attempt_count += 1
         worker.request = request
-        worker.address = pack_path(request.path)
         worker.sent_ms = now.mono_ms
         worker.service.durable_turn = True
-        self._send(to_worker_request(worker.identity, worker.address, request.body, version=worker.version))
+        lane = request.lane
+        if lane is not None and worker.version == 1:
+            worker.address = lane.address
+            self._forward(worker.identity, lane.request + request.raw)
+            return
+        worker.address = pack_path(request.path)
+        self._send(to_worker_request(worker.identity, worker.address, request.frames, version=worker.version))
 
     def _give_durable(self, worker: Worker, address: bytes, frames: Sequence[bytes], now: Now) -> None:
         self.counters["durable_dispatched"] += 1
@@ -321,7 +338,10 @@ class Dispatch:
         if worker.sent_ms + lead_ms <= now_ms:
             worker.sent_ms = now_ms
             self.counters["heartbeats_sent"] += 1
-            self._send(to_worker_heartbeat(worker.identity, version=worker.version))
+            if worker.version == 1:
+                self._forward(worker.identity, BEAT)
+            else:
+                self._send(to_worker_heartbeat(worker.identity, version=2))
         due_ms = worker.sent_ms + lead_ms
         self._wheel.put(worker, min(due_ms, worker.seen_ms + limits.expiry_ms) if idle else due_ms)
 
@@ -344,6 +364,10 @@ class Dispatch:
             self._backlog.lost(address, reason, now, stated=stated)
         self._forget_if_empty(entry)
 
+    def _send_frames(self, identity: bytes, message: bytes) -> None:
+        """For an Outbox that takes frames only."""
+        self._send([identity, *decoded(message)])
+
     def _retry(self, request: Request, now: Now) -> None:
         """A transient request lost its worker: it is first again, unless it has cost too many."""
         if request.attempt_count >= self._limits.attempts_max_count:
@@ -354,7 +378,7 @@ class Dispatch:
         if entry.idle:
             self._give(entry.idle.popitem(last=False)[1], request, now)
             return
-        request.size_bytes = sum(map(len, request.body))
+        request.measure()
         entry.queue.push_front(request)
         self._await_expiry(request, now)
 

@@ -297,3 +297,11 @@ class Outbox(Protocol):
     def send(self, frames: Sequence[bytes]) -> None:
         """First frame: the peer's identity. An unreachable peer is reported to Broker.unreachable later."""
         ...
+
+
+class Forward(Protocol):
+    """Where an Outbox takes a message that is written already: the same, without the frames."""
+
+    def __call__(self, identity: bytes, message: bytes) -> None:
+        """``message``: every frame behind the identity, as ZMTP 2 and later have it on the wire."""
+        ...

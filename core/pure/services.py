@@ -5,22 +5,65 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 
+from core.pure.mdp import CLIENT_1, REPLY, REQUEST, WORKER_1, pack_path
 from core.pure.ports import Path
+from core.pure.zmtp import decoded, encoded
+
+
+class Lane:
+    """What is in front of the bodies that one client of MDP/0.1 sends and is sent, on the wire."""
+
+    __slots__ = ("address", "path", "reply", "request")
+
+    def __init__(self, identity: bytes) -> None:
+        self.path: Path = (identity,)
+        self.address = pack_path(self.path)
+        self.request = _head(WORKER_1, REQUEST, self.address, b"")
+        self.reply = _head(WORKER_1, REPLY, self.address, b"")
+
+
+def _head(*frames: bytes) -> bytes:
+    """An empty frame and these, with more to follow."""
+    return encoded((b"", *frames, b""))[:-2]
 
 
 class Request:
-    """A client's transient request: with a worker, or waiting in its service's queue."""
+    """A client's transient request: with a worker, or waiting in its service's queue.
 
-    __slots__ = ("attempt_count", "body", "expires_ms", "path", "queued", "service", "size_bytes")
+    ``body`` is frames; or it is empty, and ``raw`` has them as they lie on the wire (``core.pure.express``).
+    """
 
-    def __init__(self, path: Path, service: bytes, body: Sequence[bytes]) -> None:
+    __slots__ = (
+        *("attempt_count", "body", "expires_ms", "lane", "path", "queued", "raw", "service", "size_bytes"),
+    )
+
+    def __init__(
+        self,
+        path: Path,
+        service: bytes,
+        body: Sequence[bytes],
+        raw: bytes = b"",
+        lane: Lane | None = None,
+    ) -> None:
         self.path = path
         self.service = service
         self.body = body
+        self.raw = raw
+        self.lane = lane
         self.attempt_count = 0
         self.queued = False
         self.size_bytes = 0  # counted when it first has to wait
         self.expires_ms = 0
+
+    @property
+    def frames(self) -> Sequence[bytes]:
+        """The body as frames."""
+        return decoded(self.raw) if self.raw else self.body
+
+    def measure(self) -> int:
+        """How many bytes the body has, heads of frames included where they are there."""
+        self.size_bytes = size = len(self.raw) or sum(map(len, self.body))
+        return size
 
 
 class RequestQueue:
@@ -78,7 +121,7 @@ class RequestQueue:
     def discard(self, request: Request) -> None:
         """A waiting request will not run."""
         request.queued = False
-        request.body = ()
+        request.body, request.raw = (), b""
         self.count -= 1
         client = request.path[0]
         lane = self._lanes[client]
@@ -94,13 +137,14 @@ class RequestQueue:
 class Service:
     """One name: its workers, those of them that are idle (least recently used first), its queue."""
 
-    __slots__ = ("durable_turn", "idle", "name", "queue", "workers_count")
+    __slots__ = ("client_head", "durable_turn", "idle", "name", "queue", "workers_count")
 
     def __init__(self, name: bytes) -> None:
         self.name = name
         self.workers_count = 0
         self.idle: OrderedDict[bytes, Worker] = OrderedDict()
         self.queue = RequestQueue()
+        self.client_head = _head(CLIENT_1, name)  # of a client's request and reply on the wire
         self.durable_turn = False  # whether durable work goes first next time both kinds wait
 
 

@@ -110,6 +110,46 @@ def encode_1(frames: Sequence[bytes], out: list[bytes], skip: int = 1) -> None:
         out.append(frames[at])
 
 
+def message_end(data: bytes, at: int, frames_max: int) -> int:
+    """Where the message ends whose frames begin at ``at``; 0 if its end is not there, or none of ours.
+
+    The frames are those of 2.0 and 3.x, at most ``frames_max``; a command is no message.
+    """
+    end = len(data)
+    for _ in range(frames_max):
+        if at + 1 >= end:
+            return 0
+        flags = data[at]
+        if flags < 2:
+            at += 2 + data[at + 1]
+        elif flags < 4:
+            at += 9 + int.from_bytes(data[at + 1 : at + 9], "big")
+        else:
+            return 0
+        if at > end:
+            return 0
+        if not flags & MORE:
+            return at
+    return 0
+
+
+def encoded(frames: Sequence[bytes]) -> bytes:
+    """The frames of a whole message, as 2.0 and 3.x write them."""
+    out: list[bytes] = []
+    encode((b"", *frames), out)
+    return b"".join(out)
+
+
+def decoded(message: bytes) -> list[bytes]:
+    """The frames of one whole message of 2.0 or 3.x; see :func:`message_end`."""
+    frames, at, end = [], 0, len(message)
+    while at < end:
+        start = at + 9 if message[at] & LONG else at + 2
+        at = start + int.from_bytes(message[at + 1 : start], "big")
+        frames.append(message[start:at])
+    return frames
+
+
 class Wire:
     """One connection. ``identity`` is the peer's name, if it gives one, else what it was made with.
 
@@ -162,6 +202,13 @@ class Wire:
     def pending(self) -> bool:
         """Whether a call with nothing may give messages: the last one stopped at its maximum."""
         return len(self._rest) > 1
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether the next byte begins a message of 2.0 or 3.x: nothing is held, not even a part of one."""
+        return (
+            self.opened and not self._rest and len(self._frames) == 1 and not self._big and self._version > 1
+        )
 
     @property
     def wanted_bytes(self) -> int:

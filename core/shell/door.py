@@ -19,6 +19,7 @@ import zmq
 from core.pure.allow import Admission
 from core.pure.jobs import Now
 from core.pure.keeping import Keeping, KeepLimits
+from core.pure.zmtp import decoded
 from core.shell.clock import Clock
 from core.shell.curve import Authenticator, CurveError, load_server
 from core.shell.guard import Guard
@@ -33,6 +34,7 @@ log = logging.getLogger("titanic.door")
 
 OnMessage = Callable[[list[bytes]], None]
 OnGone = Callable[[bytes, Now], None]
+OnBytes = Callable[[bytes, bytes], int]
 
 
 class Door:
@@ -40,8 +42,9 @@ class Door:
 
     ``on_gone`` is told the identity of a peer that a message could not reach, unless the message is an
     answer that is kept for it; ``on_lost`` that of a nameless peer whose connection has ended, where that
-    can be known (not over libzmq); ``on_refused`` that of a peer whose message was not admitted. ``curve``
-    is the folder with the broker's keys and its allow-list.
+    can be known (not over libzmq); ``on_bytes`` is asked first what of the bytes it can do with as they are,
+    and says how many (not over libzmq, nor while tracing); ``on_refused`` is told that of a peer whose
+    message was not admitted. ``curve`` is the folder with the broker's keys and its allow-list.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Door:
         keep: KeepLimits | None = None,
         accounted_bytes: Callable[[], int] = int,
         on_lost: OnGone | None = None,
+        on_bytes: OnBytes | None = None,
         by_libzmq: bool = False,
         trace: Callable[[str], None] | None = None,
     ) -> None:
@@ -66,6 +70,7 @@ class Door:
         self._on_message = on_message
         self._on_gone = on_gone
         self._on_lost = on_lost
+        self._on_bytes = on_bytes if trace is None else None  # who is to see everything sees messages
         self._on_refused = on_refused
         self._after_batch = after_batch
         self._message_max = message_max_bytes
@@ -123,6 +128,7 @@ class Door:
             frames_max=self._frames_max,
             on_unreachable=self._unreachable,
             on_lost=self._lost if self._on_lost is not None else None,
+            on_bytes=self._read if self._on_bytes is not None else None,
             after_batch=self._after_batch,
             trace=trace_received(self._trace),
         )
@@ -160,6 +166,14 @@ class Door:
         assert self._pump is not None, "nothing is sent before open()"
         self._pump.send(frames)
 
+    def forward(self, identity: bytes, message: bytes) -> None:
+        """The same for a message that is written already, without the identity."""
+        pump = self._pump
+        if isinstance(pump, Router) and self._on_bytes is not None and not self._waits_for(identity):
+            pump.forward(identity, message)
+        else:
+            self.send([identity, *decoded(message)])
+
     def expire(self, now: Now) -> None:
         """Drop what has been kept too long."""
         self.keeping.expire(now)
@@ -190,6 +204,12 @@ class Door:
         if self._waits_for(frames[0]):
             self._deliver(frames[0])
         self._on_message(frames)
+
+    def _read(self, identity: bytes, data: bytes) -> int:
+        assert self._on_bytes is not None, "nobody reads bytes"
+        if self._waits_for(identity):
+            self._deliver(identity)
+        return self._on_bytes(identity, data)
 
     def _admit(self, frame: zmq.Frame, frames: list[bytes]) -> bool:
         assert self._authenticator is not None, "only with CURVE"

@@ -78,13 +78,19 @@ class Node:
             keep=options.keep,
             accounted_bytes=self._accounted_bytes,
             on_lost=self._lost,
+            on_bytes=self._read,
             by_libzmq=options.by_libzmq,
             trace=trace,
         )
         self.send = door.send
         self.finished: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.broker = Broker(
-            door, internal=self, backlog=self, limits=options.limits, admission=door.admission
+            door,
+            internal=self,
+            backlog=self,
+            limits=options.limits,
+            admission=door.admission,
+            forward=door.forward,
         )
         self._shell: TitanicShell | None = None
         if serve:
@@ -155,6 +161,16 @@ class Node:
         self.stop(1)
 
     # -- messages in
+
+    def _read(self, identity: bytes, data: bytes) -> int:
+        if not self._in_turn:
+            self._in_turn = True
+            self._now = self._clock.now()
+        try:
+            return self.broker.read(identity, data, self._now)
+        except JournalFailedError as error:
+            self._fail(error)
+            return len(data)  # nobody is served any more
 
     def _receive(self, frames: list[bytes]) -> None:
         if not self._in_turn:  # one reading of the clocks for all messages of a turn

@@ -10,7 +10,6 @@ no second thread (``docs/decisions/0020-own-zmtp-for-null.md``). What is encrypt
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import os
 import select
@@ -20,10 +19,12 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from core.errors import PeerError
-from core.pure.zmtp import PING, Wire
+from core.pure.zmtp import PING, Wire, decoded, encode
 from core.shell.connection import Connection, prepared
+from core.shell.listener import Listener
 
 OnMessage = Callable[[list[bytes]], None]
+OnBytes = Callable[[bytes, bytes], int]
 Trace = Callable[[str, list[bytes]], None]
 
 READ_BYTES: Final = 65_536
@@ -36,15 +37,11 @@ HANDSHAKE_TICKS: Final = 5
 PING_TICKS: Final = 15  # of silence, then the peer is asked whether it is there
 SILENCE_TICKS: Final = 30
 DOUBT_TICKS: Final = 2  # of silence, when somebody else comes under the same name
-ACCEPT_COUNT: Final = 32  # connections per turn
-ACCEPT_PAUSE_S: Final = 0.1  # when descriptors are used up
 FLUSH_COUNT: Final = 32  # messages to one peer in one system call
 FLUSH_BYTES: Final = 65_536  # a frame that is longer goes out at once
 PEER_MAX_COUNT: Final = 10_000  # messages that wait for one peer who does not read
 QUEUE_MAX_BYTES: Final = 256 << 20  # that wait for all of them
 assert PING_TICKS < SILENCE_TICKS, "nobody is given up without being asked"
-
-_NO_ROOM: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 log = logging.getLogger("titanic.router")
 
@@ -52,10 +49,12 @@ log = logging.getLogger("titanic.router")
 class Router:
     """Hands every message that arrives to ``on_message``, the identity first, and sends without blocking.
 
-    ``on_message`` gets a fresh list it may keep. ``after_batch`` ends each turn of the loop in which
-    something arrived. ``on_unreachable`` is given, from the loop and never from inside :meth:`send`, each
-    message whose peer is not connected, in the order they were sent. ``on_lost`` is told, from the loop
-    too, the identity of a nameless peer as soon as its connection has ended: nobody comes back under it.
+    ``on_message`` gets a fresh list it may keep. ``on_bytes`` is asked before it: given an identity and what
+    came, from the first byte of a message on, it says how many of the bytes it has done with. ``after_batch``
+    ends each turn of the loop in which something arrived. ``on_unreachable`` is given, from the loop and
+    never from inside :meth:`send`, each message whose peer is not connected, in the order they were sent.
+    ``on_lost`` is told, from the loop too, the identity of a nameless peer as soon as its connection has
+    ended: nobody comes back under it.
 
     Messages that do not fit into ``peer_max_count`` for one peer or ``queue_max_bytes`` for all are
     dropped, newest first, and counted in ``dropped_count``. While half of ``queue_max_bytes`` waits, peers
@@ -72,6 +71,7 @@ class Router:
         frames_max: int,
         on_unreachable: Callable[[list[bytes]], None] | None = None,
         on_lost: Callable[[bytes], None] | None = None,
+        on_bytes: OnBytes | None = None,
         after_batch: Callable[[], None] | None = None,
         trace: Trace | None = None,
         peer_max_count: int = PEER_MAX_COUNT,
@@ -81,10 +81,10 @@ class Router:
         self.dropped_count = 0
         self.ended_count = 0
         self.queued_bytes = 0
-        self._listener = listener
         self._on_message = on_message
         self._on_unreachable = on_unreachable
         self._on_lost = on_lost
+        self._on_bytes = on_bytes
         self._after_batch = after_batch
         self._trace = trace
         self._message_max = message_max_bytes
@@ -101,17 +101,16 @@ class Router:
         self._received = False
         self._handle: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._pause: asyncio.TimerHandle | None = None
         self._tick = 0
         self._number = int.from_bytes(os.urandom(4), "big")  # no identity of the process before comes again
         self._closed = False
+        self._listener = Listener(listener, self._add, self._loop)
 
     # -- life
 
     def start(self) -> None:
         """Connections are accepted and messages flow from now on."""
-        self._listener.setblocking(False)
-        self._resume()
+        self._listener.start()
         self._timer = self._loop.call_later(TICK_S, self._on_tick)
 
     def close(self, linger_ms: int = 1_000) -> None:
@@ -121,10 +120,9 @@ class Router:
         for connection in self._dirty:
             self._flush(connection)
         self._closed = True
-        for handle in (self._handle, self._timer, self._pause):
+        for handle in (self._handle, self._timer):
             if handle is not None:
                 handle.cancel()
-        self._loop.remove_reader(self._listener.fileno())
         self._listener.close()
         self._linger(time.monotonic() + linger_ms / 1_000)
         for connection in list(self._connections.values()):
@@ -234,15 +232,26 @@ class Router:
         if self._handle is None and not self._closed:
             self._handle = self._loop.call_soon(self._end_turn)
 
+    def forward(self, identity: bytes, message: bytes) -> None:
+        """The same for a message of ZMTP 2.0 or 3.x that is written already, without the identity."""
+        connection = self._peers.get(identity)
+        if connection is None or connection.blocked or connection.wire.encode is not encode:
+            self.send([identity, *decoded(message)])
+            return
+        waiting = connection.waiting
+        waiting.append(message)
+        if len(waiting) == 1:
+            self._dirty.append(connection)
+        elif len(waiting) >= FLUSH_COUNT or len(message) > FLUSH_BYTES:
+            self._flush(connection)
+        if self._handle is None and not self._closed:
+            self._handle = self._loop.call_soon(self._end_turn)
+
     def _flush(self, connection: Connection) -> None:
         """What waits, in one system call; what the kernel does not take waits for it."""
         if connection.blocked or connection.fd < 0:
             return
-        out, encode = connection.wire.out, connection.wire.encode
-        for frames in connection.waiting:
-            encode(frames, out)
-        data = b"".join(out)
-        out.clear()
+        data = connection.to_write()
         try:
             sent = connection.send(data) if data else 0
         except BlockingIOError:
@@ -272,24 +281,10 @@ class Router:
         if connection.head_at < len(head):
             return
         self.queued_bytes -= len(head)
-        connection.head, connection.head_at = self._next_head(connection), 0
-        self.queued_bytes += len(connection.head)
+        self.queued_bytes += connection.next_head()
         if not connection.head:
             connection.blocked = False
             self._loop.remove_writer(connection.fd)
-
-    def _next_head(self, connection: Connection) -> bytes:
-        """Some of the messages that wait, as bytes."""
-        waiting, out, size_bytes = connection.waiting, connection.wire.out, 0
-        while waiting and size_bytes < FLUSH_BYTES:
-            frames = waiting.popleft()
-            size_bytes += sum(map(len, frames))
-            connection.wire.encode(frames, out)
-        connection.waiting_bytes -= size_bytes
-        self.queued_bytes -= size_bytes
-        data = b"".join(out)
-        out.clear()
-        return data
 
     def _enqueue(self, connection: Connection, frames: Sequence[bytes]) -> None:
         """Behind what the kernel did not take, within the limits."""
@@ -302,24 +297,6 @@ class Router:
         self.queued_bytes += size_bytes
 
     # -- in
-
-    def _resume(self) -> None:
-        self._pause = None
-        self._loop.add_reader(self._listener.fileno(), self._accept)
-
-    def _accept(self) -> None:
-        for _ in range(ACCEPT_COUNT):
-            try:
-                accepted, _ = self._listener.accept()
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno in _NO_ROOM:
-                    self._loop.remove_reader(self._listener.fileno())
-                    self._pause = self._loop.call_later(ACCEPT_PAUSE_S, self._resume)
-                    return
-                continue  # the peer was gone before we looked
-            self._add(accepted)
 
     def _add(self, accepted: socket.socket) -> None:
         self._number = (self._number + 1) & 0xFFFFFFFF
@@ -337,11 +314,27 @@ class Router:
             return
         except OSError:
             data = b""
-        if data:
-            connection.heard_tick = self._tick
-            self._hand_on(connection, data)
-        else:
+        if not data:
             self._end(connection)
+            return
+        connection.heard_tick = self._tick
+        if self._on_bytes is not None and connection.welcome and connection.wire.at_rest:
+            data = self._offer(connection, data, self._on_bytes)
+        if data:
+            self._hand_on(connection, data)
+
+    def _offer(self, connection: Connection, data: bytes, on_bytes: OnBytes) -> bytes:
+        """To the owner, as it came; what is to be made messages of."""
+        try:
+            used = on_bytes(connection.wire.identity, data)
+        except BaseException:  # nobody knows how far it was read
+            self._end(connection)
+            raise
+        if not used:
+            return data
+        self._received = True
+        self._schedule()
+        return data[used:] if used < len(data) else b""
 
     def _hand_on(self, connection: Connection, data: bytes) -> None:
         """What is complete goes to the owner; the rest of more than a turn's worth comes next turn."""
@@ -439,7 +432,7 @@ class Router:
         if connection.welcome:
             identity = connection.wire.identity
             del self._peers[identity]
-            self._unreachable.extend(list(frames) for frames in connection.waiting)
+            self._unreachable += connection.undelivered()
             if identity[0] == 0:
                 self._lost.append(identity)
             self._schedule()

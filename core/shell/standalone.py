@@ -82,10 +82,11 @@ class BrokerShell:
             curve=curve,
             accounted_bytes=self._accounted_bytes,
             on_lost=self._lost,
+            on_bytes=self._read,
             by_libzmq=by_libzmq,
             trace=trace,
         )
-        self._broker = Broker(door, limits=limits, admission=door.admission)
+        self._broker = Broker(door, limits=limits, admission=door.admission, forward=door.forward)
         self.endpoint = door.open(bind)
 
     def close(self) -> None:
@@ -98,6 +99,12 @@ class BrokerShell:
         if now is None:
             now = self._turn = self._clock.now()
         self._broker.receive(frames, now)
+
+    def _read(self, identity: bytes, data: bytes) -> int:
+        now = self._turn
+        if now is None:
+            now = self._turn = self._clock.now()
+        return self._broker.read(identity, data, now)
 
     def _gone(self, identity: bytes, now: Now) -> None:
         self._broker.unreachable(identity, now)

@@ -242,6 +242,10 @@ class PairNode(Node):
         frames = (tsp.PASSIVE, tsp.encode_head(tsp.ErrorHead(detail)))
         super()._reply(path, service, frames)
 
+    def _read(self, identity: bytes, data: bytes) -> int:
+        """See Node._read; a passive node looks at every message."""
+        return super()._read(identity, data) if self.twin.active else 0
+
     def _receive(self, frames: list[bytes]) -> None:
         """Everything while active. A passive node answers ``titanic.*`` and sends workers away.
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import PeerError
-from core.pure.zmtp import PING, Wire, encode, encode_1
+from core.pure.zmtp import PING, Wire, decoded, encode, encode_1, encoded, message_end
 
 GIVEN = b"\0abcd"
 SIGNATURE = b"\xff\0\0\0\0\0\0\0\x01\x7f"
@@ -224,3 +224,40 @@ def test_any_bytes_are_messages_or_a_fault(data: bytes, step: int, before: bytes
             for message in one.receive((before + data)[at : at + step]):
                 assert message[0] == one.identity
                 assert len(message) > 1
+
+
+frames_of_a_body = st.lists(
+    st.one_of(st.binary(max_size=9), st.sampled_from([bytes(255), bytes(256), bytes(70_000)])), min_size=1
+)
+
+
+@given(frames_of_a_body, st.binary(max_size=20), st.integers(1, 40))
+def test_a_whole_message_is_found_and_read_where_it_lies(frames: list[bytes], more: bytes, cut: int) -> None:
+    """Its end, whatever is behind it, is known without its frames; and there is none while a byte is missing."""
+    message = encoded(frames)
+    assert decoded(message) == frames
+    assert message_end(b"??" + message + more, 2, len(frames)) == 2 + len(message)
+    assert message_end(message[: max(0, len(message) - cut)], 0, len(frames)) == 0
+    assert message_end(message, 0, len(frames) - 1) == 0
+
+
+def test_a_command_is_no_message() -> None:
+    """Nor are reserved bits."""
+    assert message_end(PING, 0, 64) == 0
+    assert message_end(b"\x08\0", 0, 64) == 0
+
+
+def test_at_rest_is_between_two_messages() -> None:
+    """Not before the handshake is done, within a frame, between two frames, or within a long one."""
+    one = wire()
+    assert not one.at_rest
+    feed(one, GREETING_31 + READY, 10_000)
+    assert one.at_rest
+    for begun in (b"\0", b"\1\0", b"\2" + (70_000).to_bytes(8, "big") + bytes(40_000)):
+        one = wire()
+        feed(one, GREETING_31 + READY + begun, 10_000)
+        assert not one.at_rest
+    old = wire()
+    feed(old, b"\x01\x00" + b"\x06\x00hello", 10_000)
+    assert old.opened
+    assert not old.at_rest
