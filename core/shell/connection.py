@@ -34,6 +34,7 @@ class Connection:
 
     __slots__ = (
         *(
+            "at_rest",
             "blocked",
             "born_tick",
             "doubted",
@@ -41,6 +42,7 @@ class Connection:
             "head",
             "head_at",
             "heard_tick",
+            "identity",
             "receive",
             "rest",
             "send",
@@ -59,6 +61,8 @@ class Connection:
         self.head = b""  # what the kernel did not take, from ``head_at`` on
         self.head_at = 0
         self.blocked = False
+        self.at_rest = False  # whether it is welcome and what comes next begins a message
+        self.identity = wire.identity  # of the peer, once it is welcome
         self.welcome = False  # whether its handshake is done and its name is its own
         self.doubted = False
         self.born_tick = self.heard_tick = tick

@@ -318,7 +318,7 @@ class Router:
             self._end(connection)
             return
         connection.heard_tick = self._tick
-        if self._on_bytes is not None and connection.welcome and connection.wire.at_rest:
+        if connection.at_rest and self._on_bytes is not None:
             data = self._offer(connection, data, self._on_bytes)
         if data:
             self._hand_on(connection, data)
@@ -326,7 +326,7 @@ class Router:
     def _offer(self, connection: Connection, data: bytes, on_bytes: OnBytes) -> bytes:
         """To the owner, as it came; what is to be made messages of."""
         try:
-            used = on_bytes(connection.wire.identity, data)
+            used = on_bytes(connection.identity, data)
         except BaseException:  # nobody knows how far it was read
             self._end(connection)
             raise
@@ -340,6 +340,7 @@ class Router:
         """What is complete goes to the owner; the rest of more than a turn's worth comes next turn."""
         wire = connection.wire
         messages = wire.receive(data, TURN_COUNT)
+        connection.at_rest = connection.welcome and wire.at_rest
         if messages:
             self._received = True
             self._deliver(connection, messages)
@@ -407,6 +408,7 @@ class Router:
             self._end(connection)
             return
         connection.welcome = True
+        connection.identity = identity
         self._peers[identity] = connection
         self._hand_on(connection, b"")
 

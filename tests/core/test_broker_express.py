@@ -126,7 +126,7 @@ def test_the_way_of_bytes_is_taken() -> None:
 
 
 def test_a_request_that_came_as_bytes_is_tried_again_at_another_worker() -> None:
-    """Also where that one speaks MDP/0.2 and the first died; a client that is cut off gets what it waits for."""
+    """Also where that one speaks MDP/0.2 and the first died; the client gets its answer."""
     rig = Wired(durable=False, internal=False)
     rig.ready(b"W")
     rig.read(b"C", [[b"C", b"", b"MDPC01", b"echo", b"body", b""]])

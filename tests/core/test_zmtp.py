@@ -233,7 +233,7 @@ frames_of_a_body = st.lists(
 
 @given(frames_of_a_body, st.binary(max_size=20), st.integers(1, 40))
 def test_a_whole_message_is_found_and_read_where_it_lies(frames: list[bytes], more: bytes, cut: int) -> None:
-    """Its end, whatever is behind it, is known without its frames; and there is none while a byte is missing."""
+    """Its end, whatever is behind it, is known without its frames; there is none while a byte is missing."""
     message = encoded(frames)
     assert decoded(message) == frames
     assert message_end(b"??" + message + more, 2, len(frames)) == 2 + len(message)
