@@ -249,8 +249,8 @@ def test_a_command_is_no_message() -> None:
 
 def test_at_rest_is_between_two_messages() -> None:
     """Not before the handshake is done, within a frame, between two frames, or within a long one."""
+    assert not wire().at_rest
     one = wire()
-    assert not one.at_rest
     feed(one, GREETING_31 + READY, 10_000)
     assert one.at_rest
     for begun in (b"\0", b"\1\0", b"\2" + (70_000).to_bytes(8, "big") + bytes(40_000)):
