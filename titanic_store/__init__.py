@@ -25,13 +25,14 @@ from titanic_store.errors import (
 )
 from titanic_store.pure.kinds import Kind
 from titanic_store.pure.options import Options, Policy, Sync
-from titanic_store.pure.seams import Entry, Foreign, Owner, Storage
+from titanic_store.pure.seams import Crowd, Entry, Foreign, Owner, Storage
 from titanic_store.pure.superblock import Flag
 from titanic_store.shell.checking import Problem, Report, check
 from titanic_store.shell.opening import create_store, open_ring
 from titanic_store.shell.ring import Ring
 
 __all__ = [
+    "Crowd",
     "CutRefusedError",
     "DamagedStoreError",
     "Entry",

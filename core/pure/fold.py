@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -88,6 +89,19 @@ class Fold:
             key, request_at, 0, self._services.setdefault(service, service), SCHEDULED if due_ms else QUEUED,
             0, found.priority, due_ms, self._share(found) if found.owner else NOBODY, found.retention_ms,
         )  # fmt: skip
+
+    def open_all(self, kind: int, keys: Sequence[bytes], meta: bytes, origin_seq: int) -> list[Job]:
+        """See :meth:`open`: one request's meta stands for all that came in one pack."""
+        if kind != REQUEST:
+            return [self.open(kind, key, 0, meta, seq) for seq, key in enumerate(keys, origin_seq)]
+        found = decode_request(meta)
+        if found.expires_ms or found.callback or found.idempotency:
+            for key in keys:
+                self._remember(key, found)
+        service, due_ms, priority = found.service, found.not_before_ms, found.priority
+        service, retention_ms = self._services.setdefault(service, service), found.retention_ms
+        owner, state = self._share(found) if found.owner else NOBODY, SCHEDULED if due_ms else QUEUED
+        return [Job(key, 0, 0, service, state, 0, priority, due_ms, owner, retention_ms) for key in keys]
 
     def new(self, kind: int, key: bytes) -> Job:
         """An empty entry for ``key``."""

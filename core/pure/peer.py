@@ -11,15 +11,19 @@ buffers, delays and sleeping processes cannot make old news look fresh.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, pairwise
+from struct import pack, unpack
 from typing import Final, NamedTuple
 from zlib import crc32
 
 import msgspec
 
 from core.errors import PeerError
+from core.pure.jobs import KEY_BYTES
 
 RECORDS_MAX_COUNT: Final = 1_000
+CROWD_MAX_COUNT: Final = 1_000
 EPOCHS_MAX_COUNT: Final = 4_096
 FRAMES_MAX_COUNT: Final = 2
 
@@ -34,6 +38,39 @@ class Record(NamedTuple):
     key: bytes
     meta: bytes
     body: Sequence[bytes]
+
+
+class Crowd(NamedTuple):
+    """Records that follow each other, each opening a job: only sequence, key and body are their own."""
+
+    kind: int
+    sequence: int  # of the first
+    epoch: int
+    keys: Sequence[bytes]
+    meta: bytes
+    bodies: Sequence[bytes]
+
+    def each(self) -> Iterator[Record]:
+        """The records one by one."""
+        kind, sequence, epoch, keys, meta, bodies = self
+        for number, (key, body) in enumerate(zip(keys, bodies, strict=True), sequence):
+            yield Record(kind, 0, number, epoch, key, meta, (body,) if body else ())
+
+    def after(self, seq: int) -> Crowd:
+        """Without those up to ``seq``, which is one of its own but the last, or lower."""
+        count = seq + 1 - self.sequence
+        if count <= 0:
+            return self
+        return self._replace(sequence=seq + 1, keys=self.keys[count:], bodies=self.bodies[count:])
+
+
+Part = Record | Crowd
+"""What a shipment consists of."""
+
+
+def last_seq_of(part: Part) -> int:
+    """The sequence of its last record."""
+    return part.sequence + len(part.keys) - 1 if isinstance(part, Crowd) else part.sequence
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -84,15 +121,19 @@ class Start(Message, frozen=True):
 
 
 class Want(Message, frozen=True):
-    """Send what comes after ``seq``."""
+    """Send what comes after ``seq``; with ``crowds`` it may come as such, a later version's word."""
 
     session: int
     follow: int
     seq: int
+    crowds: bool = False
 
 
 class Row(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One record of a :class:`Ship`; its body is the next ``body_bytes`` bytes of the frame of bodies."""
+    """One record of a :class:`Ship`; its body is the next ``body_bytes`` bytes of the frame of bodies.
+
+    With ``sizes``, four bytes each, it is a :class:`Crowd`, and ``key`` is all its keys.
+    """
 
     kind: int
     flags: int
@@ -102,6 +143,7 @@ class Row(msgspec.Struct, frozen=True, array_like=True, gc=False):
     meta: bytes
     body_bytes: int
     crc: int
+    sizes: bytes = b""
 
 
 class Ship(Message, frozen=True):
@@ -213,6 +255,24 @@ def row_of(record: Record) -> Row:
     return Row(kind, flags, sequence, epoch, key, meta, sum(map(len, body)), record_crc(record))
 
 
+def packed(part: Part) -> tuple[Row, Sequence[bytes]]:
+    """The row that stands for ``part``, and its body."""
+    if not isinstance(part, Crowd):
+        return row_of(part), part.body
+    kind, sequence, epoch, keys, meta, bodies = part
+    key, joined = b"".join(keys), b"".join(bodies)
+    sizes = pack(f"<{len(bodies)}I", *map(len, bodies))
+    crc = _crowd_crc(kind, sequence, epoch, key, sizes, meta, joined)
+    return Row(kind, 0, sequence, epoch, key, meta, len(joined), crc, sizes), (joined,)
+
+
+def _crowd_crc(
+    kind: int, sequence: int, epoch: int, key: bytes, sizes: bytes, meta: bytes, joined: bytes
+) -> int:
+    head = b"%d %d %d %d" % (kind, sequence, epoch, len(sizes))
+    return crc32(joined, crc32(meta, crc32(sizes, crc32(key, crc32(head)))))
+
+
 def encode(message: Message, bodies: Sequence[bytes] = ()) -> list[bytes]:
     """The frames of a message; ``bodies`` are the bodies of all its rows, in parts."""
     head = _TAGS[type(message)] + _encode(message)
@@ -237,14 +297,61 @@ def decode(frames: Sequence[bytes]) -> Message:
     return message
 
 
-def records_of(rows: Sequence[Row], frames: Sequence[bytes]) -> list[Record]:
-    """The records of a Ship, Merge or Fetched, each checked against its crc. Raises PeerError."""
-    records, at, bodies = [], 0, memoryview(frames[1] if len(frames) > 1 else b"")
+def parts_of(rows: Sequence[Row], frames: Sequence[bytes]) -> list[Part]:
+    """What is in a Ship, each part checked against its crc. Raises PeerError."""
+    parts: list[Part] = []
+    at, bodies = 0, frames[1] if len(frames) > 1 else b""
     for row in rows:
-        body = (bytes(bodies[at : at + row.body_bytes]),) if row.body_bytes else ()
-        at += row.body_bytes
-        record = Record(row.kind, row.flags, row.sequence, row.epoch, row.key, row.meta, body)
-        if record_crc(record) != row.crc:
-            raise PeerError(f"record {row.sequence} was damaged on its way")
-        records.append(record)
+        end = at + row.body_bytes
+        body, at = bodies[at:end], end
+        parts.append(_crowd_of(row, body) if row.sizes else _record_of(row, body))
+    return parts
+
+
+def records_of(rows: Sequence[Row], frames: Sequence[bytes]) -> list[Record]:
+    """The records of a Merge or Fetched, which come one by one. Raises PeerError."""
+    records = []
+    for part in parts_of(rows, frames):
+        if isinstance(part, Crowd):
+            raise PeerError("a crowd where records are expected")
+        records.append(part)
     return records
+
+
+def _record_of(row: Row, body: bytes) -> Record:
+    whole = (body,) if body else ()
+    record = Record(row.kind, row.flags, row.sequence, row.epoch, row.key, row.meta, whole)
+    if record_crc(record) != row.crc:
+        raise PeerError(f"record {row.sequence} was damaged on its way")
+    return record
+
+
+def _crowd_of(row: Row, joined: bytes) -> Crowd:
+    key, sizes, sequence = row.key, row.sizes, row.sequence
+    if _crowd_crc(row.kind, sequence, row.epoch, key, sizes, row.meta, joined) != row.crc:
+        raise PeerError(f"the crowd from record {sequence} on was damaged on its way")
+    count = len(sizes) // 4
+    if count > CROWD_MAX_COUNT or len(sizes) != 4 * count or len(key) != KEY_BYTES * count or row.flags:
+        raise PeerError(f"the crowd from record {sequence} on is none")
+    ends = (0, *accumulate(unpack(f"<{count}I", sizes)))
+    if ends[-1] != len(joined):
+        raise PeerError(f"the bodies of the crowd from record {sequence} on do not add up")
+    keys = [key[at : at + KEY_BYTES] for at in range(0, len(key), KEY_BYTES)]
+    bodies = [joined[start:end] for start, end in pairwise(ends)]
+    return Crowd(row.kind, sequence, row.epoch, keys, row.meta, bodies)
+
+
+def behind(parts: Sequence[Part], last_seq: int) -> list[Part]:
+    """What of them is behind ``last_seq``. Raises PeerError unless it goes on from there, in order."""
+    fresh: list[Part] = []
+    seq = last_seq
+    for part in parts:
+        last = last_seq_of(part)
+        if last <= last_seq:
+            continue
+        rest = part.after(last_seq) if isinstance(part, Crowd) else part
+        if rest.sequence != seq + 1:
+            raise PeerError("shipped records are not in order")
+        fresh.append(rest)
+        seq = last
+    return fresh

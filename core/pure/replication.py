@@ -18,15 +18,20 @@ from core.pure.epochs import epoch_at, last_common
 from core.pure.peer import (
     RECORDS_MAX_COUNT,
     Ack,
+    Crowd,
     Follow,
     Offer,
+    Part,
     Record,
+    Row,
     Ship,
     Start,
     Want,
+    behind,
     encode,
-    records_of,
-    row_of,
+    last_seq_of,
+    packed,
+    parts_of,
 )
 
 Send = Callable[[list[bytes]], None]
@@ -89,11 +94,15 @@ class Replica(Protocol):
         """A damaged record as far as it is known, marked as lost. DamagedRecordError if nothing is known."""
         ...
 
+    def parts_after(self, seq: int) -> Iterator[Part]:
+        """As :meth:`records_after`; what was appended as one, or could have been, comes as one."""
+        ...
+
     def plain(self, record: Record) -> Record:
         """A relocated job as the record that opened it, with its sequence; any other record as it is."""
         ...
 
-    def append_foreign_all(self, records: Sequence[Record]) -> None:
+    def append_foreign_all(self, parts: Sequence[Part]) -> None:
         """The next records of the active's log; ``durable_seq`` follows once they are synced."""
         ...
 
@@ -120,7 +129,8 @@ class Sender:
         self._cursor_epoch = 0
         self._flight: list[tuple[int, int]] = []  # (last sequence, bytes) of what is not received yet
         self._flight_bytes = 0
-        self._source: Iterator[Record] | None = None
+        self._source: Iterator[Part] | None = None
+        self._crowds = False  # whether the follower takes them
         self._progress_ms = 0
         self._started = False
         self.lost_count = 0
@@ -163,10 +173,11 @@ class Sender:
         if not self._is_ours(message.session, message.follow):
             return
         self.streaming = True
+        self._crowds = message.crowds
         self._rewind(message.seq)
         self._progress_ms = now_ms
         if message.seq == self._replica.last_seq:
-            self._send_batch([], [])
+            self._send_batch([], [], self._cursor, self._cursor_epoch)
         self.pump(now_ms)
 
     def on_ack(self, message: Ack, now_ms: int) -> None:
@@ -212,31 +223,36 @@ class Sender:
 
     def _ship(self) -> None:
         replica = self._replica
+        after = replica.parts_after if self._crowds else replica.records_after
         if self._source is None:
-            self._source = replica.records_after(self._cursor)
-        batch: list[Record] = []
+            self._source = after(self._cursor)
+        rows: list[Row] = []
         bodies: list[bytes] = []
-        size = 0
-        while size < SHIP_MAX_BYTES and len(batch) < RECORDS_MAX_COUNT:
+        part: Part | None = None
+        size = count = 0
+        while size < SHIP_MAX_BYTES and count < RECORDS_MAX_COUNT:
             try:
-                record = next(self._source, None)
+                found = next(self._source, None)
             except DamagedRecordError:  # who asks for it does not have it: nobody can mend it
-                record = replica.without_body((batch[-1].sequence if batch else self._cursor) + 1)
-                self._source = replica.records_after(record.sequence)
-            if record is None:
+                found = replica.without_body((last_seq_of(part) if part is not None else self._cursor) + 1)
+                self._source = after(found.sequence)
+            if found is None:
                 self._source = None
                 break
-            batch.append(record)
-            bodies += record.body
-            size += 100 + len(record.meta) + sum(map(len, record.body))
-        if batch:
-            self._flight.append((batch[-1].sequence, size))
+            part = found
+            row, body = packed(part)
+            rows.append(row)
+            bodies += body
+            count += len(part.keys) if isinstance(part, Crowd) else 1
+            size += 100 + len(row.key) + len(row.meta) + row.body_bytes
+        if part is not None:
+            seq = last_seq_of(part)
+            self._flight.append((seq, size))
             self._flight_bytes += size
-            self._send_batch(batch, bodies)
+            self._send_batch(rows, bodies, seq, part.epoch)
 
-    def _send_batch(self, batch: list[Record], bodies: list[bytes]) -> None:
-        """The records, if any, and with the last one there is the digest."""
-        seq, epoch = (batch[-1].sequence, batch[-1].epoch) if batch else (self._cursor, self._cursor_epoch)
+    def _send_batch(self, rows: Sequence[Row], bodies: Sequence[bytes], seq: int, epoch: int) -> None:
+        """The records up to ``seq``, if any, and with the last one there is the digest."""
         digest = self._replica.live_digest() if seq == self._replica.last_seq else b""
         ship = Ship(
             self._session,
@@ -245,7 +261,7 @@ class Sender:
             self._epoch,
             self._cursor,
             self._cursor_epoch,
-            tuple(map(row_of, batch)),
+            tuple(rows),
             digest,
         )
         self._cursor, self._cursor_epoch = seq, epoch
@@ -259,7 +275,7 @@ class Sender:
             self._rewind(self.received_seq)
         elif late and self.agreed_seq < 0 and self._cursor == self._replica.last_seq:
             self._progress_ms = now_ms
-            self._send_batch([], [])
+            self._send_batch([], [], self._cursor, self._cursor_epoch)
         self.pump(now_ms)
 
     def caught_up(self) -> bool:
@@ -369,7 +385,7 @@ class Receiver:
 
     def _want(self, now_ms: int) -> None:
         self._asked_ms = now_ms
-        self._send(encode(Want(self._session, self.follow, self._replica_of().last_seq)))
+        self._send(encode(Want(self._session, self.follow, self._replica_of().last_seq, crowds=True)))
 
     def on_ship(self, message: Ship, frames: Sequence[bytes], now_ms: int) -> bool:
         """Append what continues the log. False if the active and this node disagree about what is alive."""
@@ -377,7 +393,7 @@ class Receiver:
             return True
         replica = self._replica_of()
         try:
-            records = records_of(message.rows, frames)
+            parts = parts_of(message.rows, frames)
         except PeerError:
             self.damaged_count += 1
             self._want(now_ms)
@@ -391,14 +407,12 @@ class Receiver:
             if now_ms - self._asked_ms >= RESEND_MS // 2:
                 self._want(now_ms)
             return True
-        fresh = [record for record in records if record.sequence > last_seq]
-        if any(record.sequence != number for number, record in enumerate(fresh, last_seq + 1)):
-            raise PeerError("shipped records are not in order")
+        fresh = behind(parts, last_seq)
         if fresh:
             replica.append_foreign_all(fresh)
-            last_seq = fresh[-1].sequence
+            last_seq = last_seq_of(fresh[-1])
         self._moved_ms = now_ms
-        if message.digest and (records[-1].sequence if records else message.prev_seq) == last_seq:
+        if message.digest and (last_seq_of(parts[-1]) if parts else message.prev_seq) == last_seq:
             if replica.live_digest() != message.digest:
                 self.diverged_count += 1
                 return False

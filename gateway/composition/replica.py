@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -10,10 +11,11 @@ from typing import Final, cast
 from core.errors import DamagedRecordError, JournalFailedError
 from core.pure.jobs import Job, Kind
 from core.pure.notes import Notes
-from core.pure.peer import Record
+from core.pure.peer import Crowd, Part, Record, last_seq_of
 from core.pure.ports import Effect
 from core.pure.replication import RecordsGoneError
 from gateway.composition.journal import RingJournal
+from titanic_store import Crowd as RingCrowd
 from titanic_store import (
     CutRefusedError,
     DamagedStoreError,
@@ -48,22 +50,26 @@ class PairJournal(RingJournal):
         self.stored: list[int] = []
         self.closes: set[bytes] | None = None  # while this node answers without its peer: what it closed
         self._epochs = ring.epochs()
-        self._tail: deque[Record] = deque()
+        self._tail: deque[Part] = deque()
         self._tail_bytes = 0
         self._wounds: dict[int, Wound] = {}
         self.mended: list[Callable[[], None]] = []
         ring.tap = self._tapped
 
-    def _tapped(self, found: Foreign) -> None:
-        """A record was appended, whoever's it is."""
-        record = cast("Record", found)  # both are the same tuple: copying each costs a microsecond
-        if not self._epochs or self._epochs[-1][0] != record.epoch:
-            self._epochs.append((record.epoch, record.sequence))
-        if self.closes is not None and record.kind == Kind.CLOSE and len(self.closes) < CLOSES_MAX_COUNT:
-            self.closes.add(record.key)
+    def _tapped(self, found: Foreign | RingCrowd) -> None:
+        """A record was appended, or a crowd of them, whoever's it is."""
+        part: Part
+        if isinstance(found, RingCrowd):
+            part = Crowd(*found)
+        else:
+            part = cast("Record", found)  # both are the same tuple: copying each costs a microsecond
+            if self.closes is not None and part.kind == Kind.CLOSE and len(self.closes) < CLOSES_MAX_COUNT:
+                self.closes.add(part.key)
+        if not self._epochs or self._epochs[-1][0] != part.epoch:
+            self._epochs.append((part.epoch, part.sequence))
         tail = self._tail
-        tail.append(record)
-        self._tail_bytes += _size(record)
+        tail.append(part)
+        self._tail_bytes += _size(part)
         while self._tail_bytes > TAIL_MAX_BYTES and len(tail) > 1:
             self._tail_bytes -= _size(tail.popleft())
 
@@ -102,13 +108,21 @@ class PairJournal(RingJournal):
         return self._epochs
 
     def records_after(self, seq: int) -> Iterator[Record]:
-        """See Replica.records_after: from memory as soon as the rest is there."""
+        """See Replica.records_after."""
+        for part in self.parts_after(seq):
+            if isinstance(part, Crowd):
+                yield from part.each()
+            else:
+                yield part
+
+    def parts_after(self, seq: int) -> Iterator[Part]:
+        """See Replica.parts_after: from memory as soon as the rest is there."""
         while seq < self.ring.last_seq:
             tail = self._tail
             if tail and tail[0].sequence <= seq + 1:
-                for record in self._newest(tail[-1].sequence - seq):
-                    seq = record.sequence
-                    yield record
+                for part in self._newest(seq):
+                    yield part.after(seq) if isinstance(part, Crowd) else part
+                    seq = last_seq_of(part)
                 continue
             for record in self._read_after(seq):
                 seq = record.sequence
@@ -116,15 +130,13 @@ class PairJournal(RingJournal):
                 if tail and tail[0].sequence <= seq + 1:
                     break
 
-    def _newest(self, count: int) -> list[Record]:
-        """At most ``PART_COUNT`` of the newest ``count``, oldest first; old ones cost nothing."""
+    def _newest(self, seq: int) -> list[Part]:
+        """At most ``PART_COUNT`` from the one on that has the record behind ``seq``."""
         tail = self._tail
-        if count > PART_COUNT:
-            at = len(tail) - count
-            return list(islice(tail, at, at + PART_COUNT))
-        found = list(islice(reversed(tail), count))
-        found.reverse()
-        return found
+        if tail[-1].sequence <= seq + 1:
+            return [tail[-1]]
+        at = bisect_right(tail, seq + 1, key=_sequence) - 1
+        return list(islice(tail, at, at + PART_COUNT))
 
     def _read_after(self, seq: int) -> Iterator[Record]:
         try:
@@ -192,10 +204,11 @@ class PairJournal(RingJournal):
             return record
         return record._replace(kind=origin.kind, sequence=origin.sequence, meta=origin.meta)
 
-    def append_foreign_all(self, records: Sequence[Record]) -> None:
+    def append_foreign_all(self, parts: Sequence[Part]) -> None:
         """See Replica. JournalFailedError, also if there is no room: then it is no replica."""
+        found = [RingCrowd(*part) if isinstance(part, Crowd) else cast("Foreign", part) for part in parts]
         try:
-            self.ring.append_foreign_all(cast("Sequence[Foreign]", records), WAITS)
+            self.ring.append_foreign_all(found, WAITS)
         except (StoreFailedError, ForeignRecordError, RingFullError) as error:
             raise JournalFailedError(str(error)) from error
 
@@ -246,8 +259,14 @@ class PairJournal(RingJournal):
         return [cast("tuple[Effect, ...]", token) for token in tokens if isinstance(token, tuple)]
 
 
-def _size(record: Record) -> int:
-    return 200 + len(record.meta) + sum(map(len, record.body))
+def _size(part: Part) -> int:
+    if isinstance(part, Crowd):
+        return 200 + 120 * len(part.keys) + sum(map(len, part.bodies))
+    return 200 + len(part.meta) + sum(map(len, part.body))
+
+
+def _sequence(part: Part) -> int:
+    return part.sequence
 
 
 WAITS: Final = 0

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from core.pure import tsp
+from core.pure.jobs import KEY_BYTES
 from core.pure.jobs import State as JobState
 from core.pure.pair import State
 from core.pure.twin_core import OUTDATED, PEER_OUTDATED, UNBOUND, UNSHARED
@@ -81,6 +82,8 @@ def _on_the_medium(process: Process, service: bytes, key: bytes, frames: tuple[b
 def _holds(disk: MemoryDisk, service: bytes, key: bytes, code: bytes) -> bool:
     if service == tsp.SUBMIT and code == tsp.OK:
         return key in disk.known
+    if service == tsp.PACK and code == tsp.OK:
+        return all(key[at : at + KEY_BYTES] in disk.known for at in range(0, len(key), KEY_BYTES))
     if service == tsp.FETCH and code == tsp.OK:
         return key in disk.replied or key not in disk.alive
     if service == tsp.CLOSE and code[:3] == tsp.OK:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 SERVICE: Final = b"echo"
 PASSIVE: Final = (b"503",)
 POLL_MS: Final = 250
+PACK_MAX_COUNT: Final = 4
+PACK_SHARE: Final = 0.2
 
 
 class Client:
@@ -31,6 +33,7 @@ class Client:
         self.stamps = [0, 0]  # of the last greeting that each node answered
         self.busy = False
         self.submitting = True
+        self.packs = False  # whether it submits several jobs at once, as a gateway under load
         self.jobs: list[bytes] = []
         self.asked: dict[int, tuple[bytes, bytes]] = {}  # number of a call -> service, key
         self._call = 0
@@ -125,6 +128,9 @@ class Client:
 
     def submit(self) -> None:
         """A new job under an id of its own."""
+        if self.packs and self.random.random() < PACK_SHARE:
+            self.pack()
+            return
         world = self.world
         key = world.mint().make(world.now_ms + 1_700_000_000_000, self.random.getrandbits(RANDOM_BITS))
         world.ledger.tried.add(key)
@@ -139,6 +145,29 @@ class Client:
                 world.problem(f"an id of this pair is not recognised: {key.hex()}")
 
         self.ask(tsp.SUBMIT, key, body, answered)
+
+    def pack(self) -> None:
+        """Several new jobs in one message, of which each is stored or none was."""
+        world, mint, wall_ms = self.world, self.world.mint(), self.world.now_ms + 1_700_000_000_000
+        count = self.random.randint(1, PACK_MAX_COUNT)
+        keys = sorted(mint.make(wall_ms, self.random.getrandbits(RANDOM_BITS)) for _ in range(count))
+        world.ledger.tried.update(keys)
+        bodies = [key.hex().encode() for key in keys]
+        sizes = b"".join(len(body).to_bytes(4, "little") for body in bodies)
+        head = tsp.encode_head(tsp.PackHead(b"".join(keys), sizes, RequestMeta(SERVICE, 0)))
+
+        def answered(frames: Any) -> None:
+            if frames[0] != tsp.OK:
+                world.problem(f"a pack was answered {frames}")
+                return
+            ack = tsp.decode_pack_ack(frames[1])
+            if any(line.status != int(tsp.OK) for line in ack.lines):
+                world.problem(f"a line of a pack was answered {ack.lines}")
+            world.ledger.acked.update(dict.fromkeys(keys, ack.epoch))
+            world.ledger.last_acked_ms = world.now_ms
+            self.jobs += keys
+
+        self.ask(tsp.PACK, b"".join(keys), [head, b"".join(bodies)], answered)
 
     def looked(self, key: bytes, frames: Any) -> None:
         """The state of a job, or its reply."""

@@ -110,6 +110,10 @@ def _client_mend(world: World, step: Step) -> None:
     world.clients[step.client].wires[_number(world, step)].cut = False
 
 
+def _packs(world: World, step: Step) -> None:
+    world.clients[step.client].packs = True
+
+
 def _states(world: World) -> list[str]:
     return [node.process.twin.state.value if node.process else "dead" for node in world.nodes]
 
@@ -172,6 +176,7 @@ DO: Final[dict[str, Callable[[World, Step], None]]] = {
     "client-wire": _client_wire,
     "client-cut": _client_cut,
     "client-mend": _client_mend,
+    "packs": _packs,
     "lose-disk": _lose_disk,
     "alter-follower": _alter_follower,
     "rot": _rot,

@@ -12,7 +12,7 @@ from typing import Any
 
 from core.pure.fold import Fold
 from core.pure.jobs import Job, Kind
-from titanic_store import CutRefusedError, DamagedStoreError, Flag, Foreign, RecordsGoneError
+from titanic_store import Crowd, CutRefusedError, DamagedStoreError, Flag, Foreign, RecordsGoneError
 from titanic_store.pure.records import LOST
 from titanic_store.shell.mending import Wound
 
@@ -150,7 +150,7 @@ class MemoryRing:
         self._drops: list[Job] = []
         self.durability = "fsync"
         self.free_bytes = 1 << 30
-        self.tap: Callable[[Foreign], None] | None = None
+        self.tap: Callable[[Foreign | Crowd], None] | None = None
         self.committing = False
         self.sync_count = 0
         self.mender = MemoryMender(self)
@@ -276,11 +276,14 @@ class MemoryRing:
     def append_all(
         self, kind: int, jobs: Sequence[Job], meta: bytes, bodies: Sequence[bytes], token: object
     ) -> int:
-        numbers = [
+        tap, self.tap = self.tap, None
+        first = self.last_seq + 1
+        for job, body in zip(jobs, bodies, strict=True):
             self.append(kind, job, meta, (body,), token if job is jobs[-1] else None)
-            for job, body in zip(jobs, bodies, strict=True)
-        ]
-        return numbers[0]
+        self.tap = tap
+        if tap is not None:
+            tap(Crowd(int(kind), first, self.epoch, [job.key for job in jobs], meta, bodies))
+        return first
 
     def append_foreign(self, record: Foreign, token: object | None = None) -> int:
         assert record.sequence == self.last_seq + 1, "foreign records come in order"
@@ -289,9 +292,10 @@ class MemoryRing:
         self._fold(record)
         return self._put(record, token)
 
-    def append_foreign_all(self, records: Sequence[Foreign], token: object) -> None:
+    def append_foreign_all(self, records: Sequence[Foreign | Crowd], token: object) -> None:
         for record in records:
-            self.append_foreign(record)
+            for one in record.each() if isinstance(record, Crowd) else (record,):
+                self.append_foreign(one)
         self._tokens.append(token)
 
     def mark(self, token: object) -> int:

@@ -285,6 +285,7 @@ def the_lesser_log_leads(patch: pytest.MonkeyPatch) -> None:
 
 
 @bug
+@shown_by("islands")
 def keeps_its_suffix(patch: pytest.MonkeyPatch) -> None:
     """A returning node keeps what only it has; and it does not ask what a batch continues."""
     right_ship = Receiver.on_ship

@@ -312,6 +312,14 @@ MEANWHILE: Final[tuple[Fault, ...]] = (
     _kill, _pause, _blink, _blink, _lossy, _handover, _trim, _slow, _stick,
 )  # fmt: skip
 
+
+def _packs(plan: Plan) -> None:
+    """A storm under clients that submit several jobs at once: what follows crosses as one, or in parts."""
+    for client in range(CLIENTS_COUNT):
+        plan.add(100, "packs", client=client)
+    _storm(plan)
+
+
 FAMILIES: Final[dict[str, tuple[int, Callable[[Plan], None]]]] = {
     "storm": (41, _storm),
     "rejoin": (10, _rejoin),
@@ -322,8 +330,9 @@ FAMILIES: Final[dict[str, tuple[int, Callable[[Plan], None]]]] = {
     "lost-disk": (5, _lost_disk),
     "altered": (3, _altered),
     "rot": (5, _rot),
+    "packs": (0, _packs),
 }
-"""Name -> (how many of a hundred histories, what happens in it)."""
+"""Name -> (how many of a hundred histories, what happens in it); of those with 0, tests ask by name."""
 REFUSING: Final = ("storm", "partition", "rejoin")
 """Families of which some are played with --alone refuse: they demand no progress of one node."""
 

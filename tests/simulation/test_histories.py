@@ -38,7 +38,14 @@ def test_no_history_loses_resurrects_or_doubles_anything(number: int) -> None:
         assert not problems, f"seed {seed}: {problems[:5]}"
 
 
-@pytest.mark.parametrize("family", ["storm", "partition", "late-voter"])
+def test_packs_cross_whole_or_in_parts() -> None:
+    """The same under clients that submit several jobs at once: their records are shipped as one."""
+    for seed in range(60_000, 60_000 + SLICE_COUNT):
+        problems = wrong(generate(seed, family="packs"))
+        assert not problems, f"seed {seed}: {problems[:5]}"
+
+
+@pytest.mark.parametrize("family", ["storm", "partition", "late-voter", "packs"])
 def test_the_same_holds_on_the_real_ring(family: str) -> None:
     """The store's own code on a disk that tears what was not synced, with a ring that moves on."""
     for seed in range(40_000, 40_000 + REAL_COUNT // 3):

@@ -47,6 +47,9 @@ class Keeper:
         self.fold(entry, kind, meta, origin_seq)
         return entry
 
+    def open_all(self, kind: int, keys: Sequence[bytes], meta: bytes, origin_seq: int) -> list[Pebble]:
+        return [self.open(kind, key, 0, meta, seq) for seq, key in enumerate(keys, origin_seq)]
+
     def new(self, kind: int, key: bytes) -> Pebble:
         return Pebble(key)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
 
@@ -47,6 +47,10 @@ class Owner(Protocol[E]):
         """As :meth:`new`, its ``request_at`` set, and :meth:`fold` with the record: one call, for speed."""
         ...
 
+    def open_all(self, kind: int, keys: Sequence[bytes], meta: bytes, origin_seq: int) -> list[E]:
+        """:meth:`open` for each key, all with this meta; ``origin_seq`` is the first's, positions are 0."""
+        ...
+
     def new(self, kind: int, key: bytes) -> E:
         """An entry for ``key``, both positions 0."""
         ...
@@ -77,6 +81,23 @@ class Foreign(NamedTuple):
     key: bytes
     meta: bytes
     body: Sequence[bytes]
+
+
+class Crowd(NamedTuple):
+    """Records that follow each other, each opening an entry: only sequence, key and body are their own."""
+
+    kind: int
+    sequence: int  # of the first
+    epoch: int
+    keys: Sequence[bytes]
+    meta: bytes
+    bodies: Sequence[bytes]
+
+    def each(self) -> Iterator[Foreign]:
+        """The records one by one."""
+        kind, sequence, epoch, keys, meta, bodies = self
+        for number, (key, body) in enumerate(zip(keys, bodies, strict=True), sequence):
+            yield Foreign(kind, 0, number, epoch, key, meta, (body,) if body else ())
 
 
 class Storage(Protocol):

@@ -1,25 +1,20 @@
-"""What a pair needs of a ring: ship records, append a peer's, epochs and roles, cut, compare (P1, P2, P6)."""
+"""What a pair needs of a ring: ship records, epochs and roles, cut, compare (P1, P2, P6)."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterator
 from struct import Struct
 from typing import Any, Final
 
 from titanic_store.errors import (
     CutRefusedError,
     DamagedStoreError,
-    ForeignRecordError,
     RecordsGoneError,
-    UnknownVersionError,
 )
 from titanic_store.pure.census import Census
 from titanic_store.pure.chunks import ChunkHeader, decode_chunk_header
-from titanic_store.pure.kinds import EFFECT_OF, Effect, Kind
-from titanic_store.pure.records import LOST, ROW, decode_origin
-from titanic_store.pure.recovery import unreadable
+from titanic_store.pure.records import LOST, ROW
 from titanic_store.pure.seams import E, Foreign, Owner
 from titanic_store.pure.superblock import Flag
 from titanic_store.shell.epochs import epoch_at, epoch_runs
@@ -29,15 +24,16 @@ from titanic_store.shell.writer import Writer
 log = logging.getLogger("titanic_store")
 
 _HEADER_READ_BYTES: Final = 128
-_OFFSET_AT: Final = 20
-_U64: Final = Struct("<Q")
+OFFSET_AT: Final = 20
+"""Where a row of a digest has the offset of its record."""
+
+U64: Final = Struct("<Q")
 
 
 class Paired(Writer[E]):
     """The half of a :class:`~titanic_store.Ring` that the peer link uses; the owner's thread calls."""
 
     _moved_in: list[tuple[int, bytes]]
-    _strays: dict[bytes, tuple[int, bytes, int]]
 
     # -- shipping
 
@@ -94,7 +90,7 @@ class Paired(Writer[E]):
         rows = self._rows(slot, turn)
         first = seq + 1 - first_seq
         return [
-            _U64.unpack_from(rows, at + _OFFSET_AT)[0] for at in range(first * ROW.size, len(rows), ROW.size)
+            U64.unpack_from(rows, at + OFFSET_AT)[0] for at in range(first * ROW.size, len(rows), ROW.size)
         ]
 
     def _chunk_header(self, slot: int) -> ChunkHeader:
@@ -150,167 +146,6 @@ class Paired(Writer[E]):
                 if not found or found[-1][0] != epoch:
                     found.append((epoch, headers[number].first_seq + at))
         return found
-
-    # -- following
-
-    def append_foreign(self, record: Foreign, token: object | None = None) -> int:
-        """Append a record of the active with its own sequence and epoch; the index is folded as at open.
-
-        Afterwards the ring is :attr:`following`: it relocates nothing by itself, until :meth:`set_epoch`.
-        ForeignRecordError unless the record continues this log; RingFullError, StoreFailedError.
-        """
-        self._continue_with(record)
-        self._head.epoch = record.epoch
-        return self._follow(EFFECT_OF[record.kind], record, token)
-
-    def append_foreign_all(self, records: Sequence[Foreign], token: object) -> None:
-        """:meth:`append_foreign` with each; ``token`` comes back once all that were appended are durable.
-
-        Records that open entries and came together (one kind, one meta) are one step. If one is refused,
-        as by :meth:`append_foreign`, those before it are appended.
-        """
-        at = 0
-        try:
-            while at < len(records):
-                crowd = self._crowd(records, at)
-                if len(crowd) > 1 and self._follow_all(crowd):
-                    at += len(crowd)
-                else:
-                    self.append_foreign(records[at])
-                    at += 1
-        finally:
-            self.barrier(token)
-
-    def _crowd(self, records: Sequence[Foreign], at: int) -> list[Foreign]:
-        """What opens new entries from ``at`` on and differs in key, body and sequence only."""
-        first = records[at]
-        kind, meta, epoch, sequence = first.kind, first.meta, first.epoch, first.sequence
-        crowd: list[Foreign] = []
-        if EFFECT_OF[kind] is not Effect.OPEN:
-            return crowd
-        keys: set[bytes] = set()
-        for record in islice(records, at, None):
-            if (
-                record.kind != kind
-                or record.meta != meta
-                or record.epoch != epoch
-                or record.sequence != sequence
-                or record.flags
-                or len(record.body) > 1
-                or record.key in self.index
-                or record.key in keys
-            ):
-                break
-            keys.add(record.key)
-            crowd.append(record)
-            sequence += 1
-        return crowd
-
-    def _follow_all(self, crowd: Sequence[Foreign]) -> bool:
-        """Append a crowd in one step; False, and nothing has changed, if it does not fit as it is."""
-        first, committer, owner = crowd[0], self._committer, self._owner
-        if committer.failure is not None:
-            raise committer.failure
-        self._continue_with(first)
-        kind, meta = first.kind, first.meta
-        bodies = [record.body[0] if record.body else b"" for record in crowd]
-        sizes = self._fitting(len(meta), bodies)
-        if not sizes:
-            return False
-        self._head.epoch = first.epoch
-        entries = [owner.open(kind, record.key, 0, meta, record.sequence) for record in crowd]
-        with committer.mutex:
-            self._put_all(kind, entries, meta, bodies, sizes)
-            committer.batch.last_seq = self._head.seq
-        self.appended_count += len(crowd)
-        if self.tap is not None:
-            for record in crowd:
-                self.tap(record)
-        return True
-
-    def _continue_with(self, record: Foreign) -> None:
-        """The ring is :attr:`following`. ForeignRecordError unless ``record`` continues this log."""
-        head = self._head
-        if record.sequence != head.seq + 1 or (
-            record.epoch < head.epoch and self._last_epoch() > record.epoch
-        ):
-            raise ForeignRecordError(
-                f"record {record.sequence} of epoch {record.epoch} does not follow"
-                f" record {head.seq} of epoch {head.epoch}"
-            )
-        if EFFECT_OF[record.kind] is Effect.UNKNOWN:
-            raise UnknownVersionError(f"the peer sent a record of kind {record.kind}, of a later version")
-        why = unreadable(record.kind, record.meta, self._owner.unreadable)
-        if why:
-            raise ForeignRecordError(
-                f"the meta of record {record.sequence} of the peer cannot be read: {why}"
-            )
-        if not self.following:
-            self.following = True
-            self._moved_in, self._strays = [], {}
-
-    def _last_epoch(self) -> int:
-        """Of the last record: lower than the ring's when an epoch was claimed and never used."""
-        epochs = self.epochs()
-        return epochs[-1][0] if epochs else 0
-
-    def _follow(self, effect: Effect, record: Foreign, token: object | None) -> int:
-        """What :class:`~titanic_store.pure.recovery.Rebuild` does with a file, with one record."""
-        owner, key = self._owner, record.key
-        entry = self.index.get(key)
-        if effect is Effect.STATE:
-            return self._follow_state(entry, record, token)
-        if effect is Effect.OPEN:
-            entry = owner.new(record.kind, key)
-        sequence = self._write_foreign(record, entry, token)
-        if entry is not None and effect is not Effect.NONE:
-            owner.fold(entry, record.kind, record.meta, sequence)
-        elif effect is Effect.BODY:
-            # its request was relocated to a place further on: the JOB will claim it, or a CLOSE drop it
-            self._strays[key] = (self._last_at(), record.meta, sequence)
-            self._head.space.retain(self._last_at(), self._head.max_claim)
-        elif effect is Effect.DROP and key in self._strays:
-            self._free(self._strays.pop(key)[0])
-        return sequence
-
-    def _follow_state(self, entry: E | None, record: Foreign, token: object | None) -> int:
-        owner, key = self._owner, record.key
-        origin = decode_origin(record.meta)
-        if origin is None:
-            raise ForeignRecordError(f"record {record.sequence} is a relocated job without its origin")
-        if entry is None:
-            entry = self.index[key] = owner.new(origin.kind, key)
-            self._moved_in.append((origin.sequence, key))
-            if not owner.awaits_reply(entry):
-                self._head.silent_count += 1
-            if self._live is not None:
-                self._live.opened(key)
-        sequence = self._write_foreign(record, entry, token)
-        owner.fold(entry, origin.kind, origin.meta, origin.sequence)
-        owner.fold(entry, Kind.JOB, origin.state, origin.sequence)
-        stray = self._strays.pop(key, None)
-        if stray is not None:
-            entry.reply_at, meta, reply_seq = stray
-            self._head.reply_count += 1
-            if self._live is not None:
-                self._live.replied(key)
-            owner.fold(entry, Kind.REPLY, meta, reply_seq)
-        return sequence
-
-    def _write_foreign(self, record: Foreign, entry: E | None, token: object | None) -> int:
-        return self._write(
-            record.kind, record.flags, entry, record.meta, record.body, token, foreign_key=record.key
-        )
-
-    def _last_at(self) -> int:
-        """Where the last record was put."""
-        at: int = _U64.unpack_from(self._head.rows, len(self._head.rows) - ROW.size + _OFFSET_AT)[0]
-        return at
-
-    def _free(self, at: int) -> None:
-        """The record at ``at`` is dead once the last record is durable."""
-        with self._committer.mutex:
-            self._committer.batch.freed.append(at)
 
     # -- epoch, role, cut
 

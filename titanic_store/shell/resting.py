@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple, Self
@@ -52,6 +52,10 @@ class Census:
         entry = Placeholder(kind, key)
         entry.request_at = request_at
         return entry
+
+    def open_all(self, kind: int, keys: Sequence[bytes], meta: bytes, origin_seq: int) -> list[Placeholder]:
+        """See Owner.open_all."""
+        return [Placeholder(kind, key) for key in keys]
 
     def new(self, kind: int, key: bytes) -> Placeholder:
         """See Owner.new."""

@@ -11,8 +11,8 @@ from titanic_store.pure.space import charge_of
 from titanic_store.pure.superblock import BASE_BYTES, Flag
 from titanic_store.shell.batch import Batch
 from titanic_store.shell.committer import Committer
+from titanic_store.shell.following import Following
 from titanic_store.shell.mending import Mender
-from titanic_store.shell.pairing import Paired
 from titanic_store.shell.scrub import Extent, Scrub
 
 WIN_BACK_RECORDS: Final = 4096
@@ -20,7 +20,7 @@ WIN_BACK_BYTES: Final = 1 << 24
 """Moved between two looks at the chunk, when an ending must wait for room."""
 
 
-class Ring(Paired[E]):
+class Ring(Following[E]):
     """An open store. Made by :func:`titanic_store.open_ring`.
 
     ``index`` holds every live entry, in the order of acceptance. Not thread-safe: one thread calls; the

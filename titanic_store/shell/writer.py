@@ -13,7 +13,7 @@ from titanic_store.pure.kinds import EFFECT_OF, Effect, Kind
 from titanic_store.pure.options import Options
 from titanic_store.pure.records import HEADER_BYTES, MAGIC, NO_KEY, ROW, ROW_FROM, ROW_TO, pack_head
 from titanic_store.pure.recovery import Recovered
-from titanic_store.pure.seams import E, Foreign, Owner, Storage
+from titanic_store.pure.seams import Crowd, E, Foreign, Owner, Storage
 from titanic_store.pure.superblock import Flag
 from titanic_store.shell.batch import Batch
 from titanic_store.shell.committer import Committer
@@ -32,8 +32,8 @@ _PADDING: Final = tuple(bytes(count) for count in range(8))
 class Writer(Facts[E]):
     """The half of a :class:`~titanic_store.Ring` that appends and reads. Not thread-safe: one thread calls.
 
-    ``index`` holds every live entry, in the order of acceptance. ``tap`` is called with every record at its
-    append, in order, and must not append itself. ``following``: the records come from a peer.
+    ``index`` holds every live entry, in the order of acceptance. ``tap`` is called with every record, or
+    crowd of them, at its append, in order, and must not append itself. ``following``: they come from a peer.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Writer(Facts[E]):
         """Step 7 of opening. ``thread=False``: nothing is written except by :meth:`Ring.commit`."""
         self.torn_bytes = recovered.torn_bytes
         self.appended_count = 0
-        self.tap: Callable[[Foreign], None] | None = None
+        self.tap: Callable[[Foreign | Crowd], None] | None = None
         self.following = False
         self._storage = storage
         self._owner = owner
@@ -145,8 +145,7 @@ class Writer(Facts[E]):
             batch.waiting = True
         self.appended_count += count
         if self.tap is not None:
-            for sequence, entry, body in zip(range(first, first + count), entries, bodies, strict=True):
-                self.tap(Foreign(kind, 0, sequence, head.epoch, entry.key, meta, (body,)))
+            self.tap(Crowd(kind, first, head.epoch, [entry.key for entry in entries], meta, bodies))
         self._committer.wake()
         return first
 

@@ -3,12 +3,26 @@
 import random
 from typing import Any
 
+import msgspec
 import pytest
 
 from core.errors import PeerError
 from core.pure import peer
 from core.pure.epochs import epoch_at, last_common
-from core.pure.peer import Beat, Record, Ship, decode, encode, record_crc, records_of, row_of
+from core.pure.peer import (
+    Beat,
+    Crowd,
+    Record,
+    Ship,
+    behind,
+    decode,
+    encode,
+    packed,
+    parts_of,
+    record_crc,
+    records_of,
+    row_of,
+)
 from core.pure.watch import Times, Watch
 
 RECORDS = [
@@ -68,6 +82,73 @@ def test_a_record_damaged_on_its_way_is_refused(field: str) -> None:
     assert isinstance(message, Ship)
     with pytest.raises(PeerError, match="record 7"):
         records_of(message.rows, frames)
+
+
+CROWD = Crowd(1, 9, 2, [bytes([n]) * 16 for n in range(4)], b"meta", [b"first", b"", b"third", b"4"])
+
+
+def crowded() -> list[bytes]:
+    row, body = packed(CROWD)
+    return encode(Ship(1, 2, 3, 4, 6, 2, (*map(row_of, RECORDS), row)), [b"firstsecond", *body])
+
+
+def test_a_crowd_arrives_as_it_was_sent() -> None:
+    """Beside single records, whole or from the record on that is wanted; a gap is refused."""
+    frames = crowded()
+    message = decode(frames)
+    assert isinstance(message, Ship)
+    parts = parts_of(message.rows, frames)
+    assert parts[2] == CROWD
+    assert [record.sequence for record in CROWD.each()] == [9, 10, 11, 12]
+    assert behind(parts, 6) == parts
+    rest = behind(parts, 10)
+    assert rest == [CROWD.after(10)]
+    assert list(CROWD.after(10).each()) == list(CROWD.each())[2:]
+    assert behind(parts, 12) == []
+    with pytest.raises(PeerError, match="order"):
+        behind(parts, 5)
+    with pytest.raises(PeerError, match="order"):
+        behind([CROWD, CROWD], 8)
+    with pytest.raises(PeerError, match="crowd"):
+        records_of(message.rows, frames)
+
+
+@pytest.mark.parametrize("field", ["kind", "flags", "sequence", "epoch", "key", "meta", "sizes", "body"])
+def test_a_crowd_damaged_on_its_way_is_refused(field: str) -> None:
+    """Every field of it is under its crc, or must be zero."""
+    row, (body,) = packed(CROWD)
+    if field == "body":
+        body = b"F" + body[1:]
+    else:
+        value = getattr(row, field)
+        changed = value + 1 if isinstance(value, int) else b"x" + value[1:]
+        row = msgspec.structs.replace(row, **{field: changed})
+    with pytest.raises(PeerError, match="from record"):
+        parts_of((row,), (b"", body))
+
+
+@pytest.mark.parametrize(("keys_bytes", "sizes"), [(16, 8), (32, 7), (16 * 1001, 4 * 1001)])
+def test_a_crowd_that_does_not_add_up_is_refused(keys_bytes: int, sizes: int) -> None:
+    """With a right crc too: keys, sizes and bodies fit together, or nothing is believed."""
+    crc = peer._crowd_crc(1, 5, 2, bytes(keys_bytes), bytes(sizes), b"", b"")
+    row = peer.Row(1, 0, 5, 2, bytes(keys_bytes), b"", 0, crc, bytes(sizes))
+    with pytest.raises(PeerError, match="is none"):
+        parts_of((row,), (b"",))
+
+
+def test_a_follower_of_an_earlier_version_is_sent_single_records() -> None:
+    """It does not say that it takes crowds, and reads no more of a message than it knows."""
+    earlier = msgspec.msgpack.encode((1, 2, 3))
+    assert msgspec.msgpack.decode(earlier, type=peer.Want) == peer.Want(1, 2, 3, crowds=False)
+    (head,) = encode(peer.Want(1, 2, 3, crowds=True))
+    assert decode([head]) == peer.Want(1, 2, 3, crowds=True)
+
+    class Earlier(msgspec.Struct, array_like=True):
+        session: int
+        follow: int
+        seq: int
+
+    assert msgspec.msgpack.decode(head[1:], type=Earlier).seq == 3
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 
 from tests.titanic_store.rig import Keeper, Pebble, bodies, key, open_on, options, request, settle
 from titanic_store import (
+    Crowd,
     CutRefusedError,
     Flag,
     Foreign,
@@ -41,6 +42,14 @@ def catch_up(active: Ring[Pebble], passive: Ring[Pebble]) -> None:
         passive.append_foreign(record)
     settle(passive)
     settle(active)
+
+
+def singly(tapped: list[Foreign | Crowd]) -> list[Foreign]:
+    """What was tapped, record by record; an empty body is none."""
+    found: list[Foreign] = []
+    for part in tapped:
+        found += part.each() if isinstance(part, Crowd) else [part]
+    return [record._replace(body=tuple(filter(None, record.body))) for record in found]
 
 
 def told(ring: Ring[Pebble]) -> dict[bytes, list[tuple[int, bytes, int]]]:
@@ -95,11 +104,12 @@ def test_a_full_copy_begins_at_the_tail() -> None:
 def test_the_tap_sees_every_record_once_in_order() -> None:
     """Own records and relocated ones: what a peer is sent side by side with the sync is the whole log."""
     active, passive = open_on(FaultyDisk(), MANY), open_on(FaultyDisk(1), MANY)
-    sent: list[Foreign] = []
-    active.tap = sent.append
+    tapped: list[Foreign | Crowd] = []
+    active.tap = tapped.append
     request(active, 0, b"stuck")
     work(active, Random(5), 1, 300)
     settle(active)
+    sent = singly(tapped)
     assert [record.sequence for record in sent] == list(range(1, active.last_seq + 1))
     assert any(record.flags for record in sent)
     for record in sent:
@@ -109,10 +119,13 @@ def test_the_tap_sees_every_record_once_in_order() -> None:
 
 
 def test_shipped_together_is_what_one_by_one_would_have_been() -> None:
-    """Crowds among all other records: same index, accounts, digest and bytes, and the tap sees each once."""
+    """Crowds among all other records: same index, accounts, digest and bytes, and the tap sees each once.
+
+    As the crowds they were, as single records that could have been one, and one by one.
+    """
     active = open_on(FaultyDisk(), MANY)
-    sent: list[Foreign] = []
-    active.tap = sent.append
+    shipped: list[Foreign | Crowd] = []
+    active.tap = shipped.append
     for first in range(1, 200, 25):
         pebbles = [Pebble(key(number)) for number in range(first, first + 20)]
         parts = [b"%d" % first * n for n in range(20)]
@@ -122,19 +135,23 @@ def test_shipped_together_is_what_one_by_one_would_have_been() -> None:
         settle(active)
         work(active, Random(first), first + 20, 5)
     settle(active)
-    left = []
-    for together in (True, False):
+    assert sum(isinstance(part, Crowd) for part in shipped) >= 6
+    left, sent = [], singly(shipped)
+    for how in ("crowds", "together", "singly"):
         disk = FaultyDisk()
-        passive, tapped = open_on(disk, MANY), list[Foreign]()
+        passive, tapped = open_on(disk, MANY), list[Foreign | Crowd]()
         passive.tap = tapped.append
-        for first in range(0, len(sent), 60):
-            if together:
-                passive.append_foreign_all(sent[first : first + 60], "shipment")
+        for first in range(0, len(shipped), 20):
+            shipment = shipped[first : first + 20]
+            if how == "crowds":
+                passive.append_foreign_all(shipment, "shipment")
+            elif how == "together":
+                passive.append_foreign_all(singly(shipment), "shipment")
             else:
-                for record in sent[first : first + 60]:
+                for record in singly(shipment):
                     passive.append_foreign(record)
             settle(passive)
-        assert tapped == sent
+        assert singly(tapped) == sent
         space = passive._head.space
         accounts = (passive.last_seq, passive.durable_seq, space.live_bytes, tuple(space.alive_counts))
         left.append((told(passive), bodies(passive), passive.live_digest(), accounts))
@@ -142,7 +159,7 @@ def test_shipped_together_is_what_one_by_one_would_have_been() -> None:
         again = open_on(disk, MANY)
         assert bodies(again) == bodies(passive)
         assert again.live_digest() == active.live_digest()
-    assert left[0] == left[1]
+    assert left[0] == left[1] == left[2]
 
 
 def test_a_shipment_is_one_commit_and_its_token_comes_back_once() -> None:
@@ -164,21 +181,24 @@ def test_a_shipment_is_one_commit_and_its_token_comes_back_once() -> None:
 def test_a_crowd_that_opens_what_is_open_supersedes_it() -> None:
     """A key that is there already, or comes twice, is never opened twice in one step."""
     left = []
-    for together in (True, False):
+    for how in ("crowd", "together", "singly"):
         passive = open_on(FaultyDisk())
         numbers = [1, 2, 3, 2, 4, 4, 1]
         records = [
             Foreign(Kind.REQUEST, 0, at, 1, key(number), b"m", (b"%d" % at,))
             for at, number in enumerate(numbers, 1)
         ]
-        if together:
-            passive.append_foreign_all(records, "all")
-        else:
+        if how == "singly":
             for record in records:
                 passive.append_foreign(record)
+        elif how == "together":
+            passive.append_foreign_all(records, "all")
+        else:
+            keys, parts = [record.key for record in records], [record.body[0] for record in records]
+            passive.append_foreign_all([Crowd(Kind.REQUEST, 1, 1, keys, b"m", parts)], "all")
         settle(passive)
         left.append((bodies(passive), passive.live_digest(), passive._head.space.live_bytes))
-    assert left[0] == left[1]
+    assert left[0] == left[1] == left[2]
 
 
 @pytest.mark.parametrize(("sequence", "epoch"), [(1, 1), (3, 1), (2, 0)])

@@ -10,7 +10,16 @@ from random import Random
 import pytest
 
 from tests.titanic_store.rig import CHUNK, SILENT, Pebble, Waiting, key, open_on, options, request, settle
-from titanic_store import Foreign, Kind, Options, Ring, RingBusyError, RingFullError, StoreUnwritableError
+from titanic_store import (
+    Crowd,
+    Foreign,
+    Kind,
+    Options,
+    Ring,
+    RingBusyError,
+    RingFullError,
+    StoreUnwritableError,
+)
 from titanic_store.shell.faulty import FaultyDisk
 
 KEPT: int = 1024
@@ -152,7 +161,7 @@ def test_what_gets_no_reply_keeps_room_for_none() -> None:
     disk, wanted = FaultyDisk(), options(max_chunks=40)
     ring, other = open_on(disk, wanted), open_on(FaultyDisk(1), wanted)
 
-    shipped: list[Foreign] = []
+    shipped: list[Foreign | Crowd] = []
     ring.tap = shipped.append
 
     def reserved(now: Ring[Pebble], jobs: int, others: int) -> bool:
