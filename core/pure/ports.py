@@ -39,6 +39,14 @@ class AnswerReply(Effect, frozen=True, gc=False):
     extended: bool
 
 
+class Tell(Effect, frozen=True, gc=False):
+    """Tell who asked from ``path`` of this job's reply; without a job: that it is to be fetched."""
+
+    path: Path
+    key: bytes
+    job: Job | None
+
+
 class AnswerStatus(Effect, frozen=True, gc=False):
     """Read the job's request record and send its full status to ``path`` under ``code``."""
 

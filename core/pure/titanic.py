@@ -27,6 +27,8 @@ from core.pure.ports import ADDRESS_BYTES, Advance, Answer, AnswerReply, AnswerS
 from core.pure.timers import earliest
 from core.pure.traces import TRACE_BYTES
 from core.pure.waiters import Waiters
+from core.pure.watch_heads import WATCH
+from core.pure.watching import Watching
 
 ADDRESS_TAG: Final = b"J"
 HOUR_MS: Final = 3_600_000
@@ -93,6 +95,7 @@ class Titanic:
         self.life = Lifecycle(index, port, limits.life, self.events, self.keys, self._ended)
         self.crowds = Crowds(self.life, port, self.events)
         self._answering = answering = Answering(index, port, mint)
+        self.watching = Watching(index, port, answering, limits.waiters_max_count)
         self.desk = desk = Desk(index, port, self.life, self.events, answering)
         self.intake = Intake(
             index, port, mint, self.life, self.crowds, self.keys, answering,
@@ -104,6 +107,7 @@ class Titanic:
             tsp.BATCH: self.intake.batch,
             tsp.PACK: self.intake.pack,
             tsp.FETCH: self._fetch,
+            WATCH: self.watching.watch,
             tsp.STATUS: self._status,
             tsp.CANCEL: desk.cancel,
             tsp.RETRY: desk.retry,
@@ -171,12 +175,13 @@ class Titanic:
         self.life.on_tick(now)
         self.keys.on_tick(now)
         self.desk.on_tick(now)
+        self.watching.on_tick(now)
         while (waiter := self._waiters.pop_due(now)) is not None:
             self._answer_state(waiter.path, waiter.service, waiter.job)
 
     def next_deadline(self) -> int | None:
         """Monotonic milliseconds of the next :meth:`on_tick`, or None."""
-        return earliest((self.life, self.keys, self.desk, self._waiters))
+        return earliest((self.life, self.keys, self.desk, self._waiters, self.watching))
 
     @property
     def jobs_count(self) -> int:
@@ -186,11 +191,11 @@ class Titanic:
     @property
     def waiters_count(self) -> int:
         """How many clients wait for the end of a job."""
-        return len(self._waiters)
+        return len(self._waiters) + self.watching.count
 
     def awaits(self, key: bytes) -> bool:
         """Whether somebody waits for the end of this job."""
-        return key in self._waiters
+        return key in self.watching or key in self._waiters
 
     def soon(self, service: bytes) -> bool:
         """Whether a request for ``service`` that is written now is likely to be given out in a moment."""
@@ -323,6 +328,7 @@ class Titanic:
         del now
         for waiter in self._waiters.take(job.key):
             self._answer_state(waiter.path, waiter.service, job)
+        self.watching.ended(job)
 
 
 def _ended_ms(job: Job, reply: ReplyMeta | None) -> int:

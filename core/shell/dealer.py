@@ -7,11 +7,12 @@ untouched (the envelope stack of RFC 7), so answers may come in any order and ea
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from core.errors import PeerError, ServerUnreachableError
 from core.pure import mdp
+from core.pure.watch_heads import TOLD
 from core.shell.curve import ClientKeys
 from core.shell.link import LINGER_MS, Link, TraceLine, open_link
 
@@ -25,6 +26,7 @@ class NodeDealer:
 
     Made and used in one running loop: :meth:`start`, any number of concurrent :meth:`call`, :meth:`close`.
     ``late_count`` counts answers nobody waited for any more, ``invalid_count`` messages that were none.
+    ``told`` is given the body frames of each ``titanic.told``, which answers no call.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class NodeDealer:
             raise ValueError("no endpoint to connect to")
         self.endpoints = tuple(endpoints)
         self.patient = False
+        self.told: Callable[[list[bytes]], None] | None = None
         self.late_count = 0
         self.invalid_count = 0
         self._keys = keys
@@ -149,6 +152,10 @@ class NodeDealer:
             reply = mdp.parse_client_reply(frames)
         except PeerError:
             self.invalid_count += 1
+            return
+        if reply.service == TOLD:
+            if self.told is not None:
+                self.told(list(reply.body))
             return
         envelope = reply.envelope
         bucket = self._calls.pop(envelope[0], None) if len(envelope) == 1 else None

@@ -9,7 +9,7 @@ happen (P3), and carries the highest epoch seen, which keeps a node that fell be
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -59,6 +59,16 @@ class PairDealer:
     def endpoint(self) -> str:
         """Where calls go now; the first node's if none is active."""
         return self._dealers[max(0, self._active)].endpoint
+
+    @property
+    def told(self) -> Callable[[list[bytes]], None] | None:
+        """See NodeDealer: whichever node tells it."""
+        return self._dealers[0].told
+
+    @told.setter
+    def told(self, told: Callable[[list[bytes]], None] | None) -> None:
+        for dealer in self._dealers:
+            dealer.told = told
 
     def start(self) -> None:
         """Connect to all nodes and begin to greet them; once."""

@@ -35,6 +35,7 @@ from core.pure.ports import (
     Effect,
     Journal,
     Path,
+    Tell,
     Work,
 )
 from core.pure.store_heads import StorePort
@@ -43,6 +44,7 @@ from core.pure.traces import pack
 from core.shell.bodies import Bodies, said
 from core.shell.clock import Clock
 from core.shell.store_services import ImageDue, StoreServices
+from core.shell.telling import Telling
 
 log = logging.getLogger("titanic.service")
 E = TypeVar("E", bound=Effect)
@@ -129,6 +131,8 @@ class TitanicShell:
         self._on(Advance, self._advance)
         self._on(AdvanceAll, self._advance_all)
         self._on(AnswerReply, self._answer_reply)
+        self._telling = Telling(self.bodies, reply)
+        self._on(Tell, self._telling.tell)
         self._on(AnswerStatus, self._answer_status)
         self._on(AnswerReplay, self._answer_replay)
         self._on(AnswerBound, self._answer_bound)
@@ -199,6 +203,7 @@ class TitanicShell:
             awaited.popleft()
             for effect in after_sync:
                 performers[type(effect)](effect)
+        self._telling.flush()
 
     def handle(self, service: bytes, path: Path, body: Sequence[bytes], now: Now) -> None:
         """Answer a ``titanic.*`` request: facts of this process here, jobs in the Titanic service."""
@@ -210,6 +215,7 @@ class TitanicShell:
             self._store.handle(service, path, body)
         else:
             self.titanic.handle(service, path, body, now)
+            self._telling.flush()
 
     def _hello(self) -> tsp.Hello:
         return tsp.Hello(

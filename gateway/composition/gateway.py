@@ -38,6 +38,7 @@ class NodeLink:
         self._trace = trace
         self._by_libzmq = by_libzmq
         self._dealer: NodeDealer | PairDealer | None = None
+        self.told: Callable[[list[bytes]], None] | None = None
 
     @property
     def patient(self) -> bool:
@@ -73,6 +74,7 @@ class NodeLink:
                 self._dealer = NodeDealer(
                     self._nodes, keys=self._keys, trace=self._trace, by_libzmq=self._by_libzmq
                 )
+            self._dealer.told = self.told
             self._dealer.start()
         return self._dealer
 

@@ -79,6 +79,7 @@ class Gateway:
     def drain(self) -> None:
         """The server stops: long-polls end now. Call it on the loop."""
         self.waits.drain()
+        self.node.watcher.drain()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection event (ASGI 3)."""
@@ -167,6 +168,7 @@ class Gateway:
             self._link = dealer = NodeDealer(self.settings.nodes)
             dealer.start()
         self.node.link = self._link
+        self._link.told = self.node.watcher.told
         background = [asyncio.create_task(self.guard.follow())]
         if self.metrics.shelf is not None:
             background.append(asyncio.create_task(self.metrics.shelf.keep(self.metrics.counts)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from core.pure import tsp
 from gateway.http.coalescer import HOLD_S, own_error
@@ -12,7 +12,37 @@ from gateway.http.coalescer import HOLD_S, own_error
 GROUP_MAX: Final = 256
 assert GROUP_MAX <= tsp.BATCH_MAX_COUNT, "a group is one message"
 
-_Waiting = list[tuple[bytes, "asyncio.Future[None]"]]
+
+class Closing(Protocol):
+    """Who waits for a close; exactly one of the two is called, once."""
+
+    def closed(self) -> None:
+        """The job is gone, durably."""
+        ...
+
+    def refused(self, error: Exception) -> None:
+        """It may not be, and nobody knows; the error is this one's own."""
+        ...
+
+
+class _Promise:
+    """A future of the close."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.future: asyncio.Future[None] = loop.create_future()
+
+    def closed(self) -> None:
+        """See Closing."""
+        if not self.future.done():
+            self.future.set_result(None)
+
+    def refused(self, error: Exception) -> None:
+        """See Closing."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+_Waiting = list[tuple[bytes, Closing]]
 
 
 class Closer:
@@ -27,6 +57,12 @@ class Closer:
 
     async def close(self, key: bytes, owner: str) -> None:
         """The job is gone; raises what a close of its own would have raised."""
+        promise = _Promise(asyncio.get_running_loop())
+        self.add(key, owner, promise)
+        await promise.future
+
+    def add(self, key: bytes, owner: str, closing: Closing) -> None:
+        """As :meth:`close`, for whoever wants to be called; never from inside this call."""
         loop = asyncio.get_running_loop()
         if self._waiting and (owner != self._owner or len(self._waiting) >= GROUP_MAX):
             self._flush()
@@ -36,9 +72,7 @@ class Closer:
                 self._handle = loop.call_later(HOLD_S, self._flush)
             else:
                 self._handle = loop.call_soon(self._flush)
-        future: asyncio.Future[None] = loop.create_future()
-        self._waiting.append((key, future))
-        await future
+        self._waiting.append((key, closing))
 
     def _flush(self) -> None:
         if self._handle is not None:
@@ -59,10 +93,8 @@ class Closer:
         try:
             await self._close([key for key, _ in waiting], owner)
         except Exception as error:
-            for _, future in waiting:
-                if not future.done():
-                    future.set_exception(own_error(error))
+            for _, closing in waiting:
+                closing.refused(own_error(error))
             return
-        for _, future in waiting:
-            if not future.done():
-                future.set_result(None)
+        for _, closing in waiting:
+            closing.closed()

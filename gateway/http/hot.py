@@ -134,11 +134,19 @@ class HotPath:
         """
         if wait_s:
             receipt.append(applied(wait_s))
-            reply = await self._reply_to_submit(
-                until(self._node.watch(tsp.FETCH, ack.key, wait_s)), accept, receipt
-            )
+            try:
+                answer = await until(self._node.watch(tsp.FETCH, ack.key, wait_s))
+            except (ServerUnreachableError, PeerError):
+                answer = (
+                    None  # the job is stored: 202 says so, and asking for the reply will meet the node again
+                )
+            reply = self.maybe_reply(answer, accept, receipt)
             if reply is not None:
                 return reply
+        return self.accepted(ack, service, receipt)
+
+    def accepted(self, ack: tsp.SubmitAck, service: Service, receipt: list[tuple[bytes, bytes]]) -> Reply:
+        """202, behind ``receipt``."""
         answer = self._accepted.encode(ack.key.hex().encode(), service.json, ack.state, ack.created_ms)
         receipt += receipt_tail(len(answer), self._node.retry_after_s(service.text))
         return 202, receipt, answer
@@ -195,18 +203,13 @@ class HotPath:
             raise ProblemError(problems.QUOTA_EXCEEDED, f"The key has {said} open.", headers=RETRY_FULL)
         quotas.accepted(caller.owner, more.jobs, more.size_bytes)
 
-    async def _reply_to_submit(
-        self,
-        waiting: Awaitable[list[bytes] | None],
-        accept: Sequence[bytes],
-        receipt: list[tuple[bytes, bytes]],
+    def maybe_reply(
+        self, answer: list[bytes] | None, accept: Sequence[bytes], receipt: list[tuple[bytes, bytes]]
     ) -> Reply | None:
-        """The reply that ``waiting`` brings; None if it is not there: the job is accepted all the same."""
-        try:
-            answer = await waiting
-        except (ServerUnreachableError, PeerError) as error:
-            del error  # the job is stored: 202 says so, and asking for the reply will meet the node again
-            return None
+        """The reply to who submitted and waited; None if it is not there: the job is accepted all the same.
+
+        Raises ProblemError for a job that has ended otherwise.
+        """
         if answer is None or answer[0] not in (tsp.OK, tsp.CONFLICT, tsp.GONE):
             return None
         if answer[0] != tsp.OK:

@@ -22,6 +22,7 @@ from core.pure.pair_heads import PAIR, PairCommand, decode_pair_status
 from gateway.errors import ProblemError
 from gateway.http.closer import Closer
 from gateway.http.coalescer import Coalescer
+from gateway.http.watcher import Watcher
 from gateway.pure.answers import ENDED, problem_of
 from gateway.pure.negotiate import durability_rank
 from gateway.pure.node_views import NodeAnswer
@@ -66,6 +67,7 @@ class Node:
         self.quotas = Quotas()
         self.coalescer = Coalescer(self.submit_alone, self.batch)
         self.closer = Closer(self.close_alone)
+        self.watcher = Watcher(self._wait_for)
         self.repeats_count = 0
         self.unreachable_count = 0
         self._timeout_s = timeout_s
@@ -246,6 +248,9 @@ class Node:
                 continue
             if left_s <= WAIT_SLICE_S or not _pending(answer):
                 return answer
+
+    async def _wait_for(self, service: bytes, body: Sequence[bytes], wait_s: float) -> list[bytes]:
+        return await self._call(service, body, wait_s + self._timeout_s)
 
     async def close(self, key: bytes, owner: str = "") -> None:
         """The job and its bytes are gone, durably; also when nobody, or not this owner, has such a job."""

@@ -19,7 +19,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from gateway.http.fast import CLIENT_GONE, FastPath
+from gateway.http.fast import CLIENT_GONE, FastPath, Pursuit
 from gateway.pure import problems
 from gateway.pure.heads import Cut, Known, cut, job_key, size_of
 from gateway.pure.packing import Stored
@@ -54,7 +54,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self._varies = b""
         self._size = 0
         self._began_s = 0.0
-        self._task: asyncio.Task[None] | None = None
+        self._task: Pursuit | None = None
         self._held = b""
         self._partial = b""  # a head whose body comes in another piece
         self._candidate: tuple[bytes, Cut] | None = None
@@ -216,7 +216,9 @@ class GatewayProtocol(HttpToolsProtocol):
             if self._gone:
                 self._leave(known, fast)
             else:
-                self._task = fast.stay(known, key, stored, self)
+                waits = fast.stay(known, key, stored, self)
+                if waits is not None:  # else it was answered, and the next request may be under way
+                    self._task = waits
             return
         try:
             receipt = fast.receipt(known, stored, self.default_headers)

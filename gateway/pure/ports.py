@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 
 class NodeLink(Protocol):
     """A pipelined way to the node's ``titanic.*`` services (docs/internals/tsp.md).
 
-    Any number of calls may be under way at once. A cancelled call leaves the link usable.
+    Any number of calls may be under way at once. A cancelled call leaves the link usable. ``told``, set
+    before the first call, is given the body frames of each ``titanic.told``.
     """
+
+    told: Callable[[list[bytes]], None] | None
 
     @property
     def patient(self) -> bool:

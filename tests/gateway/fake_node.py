@@ -18,6 +18,7 @@ from core.pure import store_heads, tsp
 from core.pure.ids import Mint, parse_id
 from core.pure.jobs import RequestMeta
 from core.pure.pair_heads import PAIR, PairStatus
+from core.pure.watch_heads import WATCH, ToldHead, ToldRow, Watched, WatchHead, decode_watch
 from tests.gateway.fake_store import FakeStore
 
 SECRET: Final = b"s" * 32
@@ -72,6 +73,7 @@ class FakeNode:
 
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
+        self.told: Callable[[list[bytes]], None] | None = None
         self.reset()
 
     def reset(self) -> None:
@@ -96,6 +98,7 @@ class FakeNode:
         self.page_max = 1_000
         self.store = FakeStore(Mint(SECRET).make(CREATED_MS, 7))
         self.failovers_count, self.patient = 0, False
+        self.tells = True  # a node that knows titanic.watch
         self._ended: dict[bytes, asyncio.Event] = {}
         self._followers: set[asyncio.Event] = set()
 
@@ -169,6 +172,8 @@ class FakeNode:
             return await self._batch(body, timeout_s)
         if service == tsp.PACK:
             return await self._pack(body, timeout_s)
+        if service == WATCH:
+            return await self._watch(decode_watch(body[0]), timeout_s)
         if service == tsp.EVENTS:
             return await self._events(tsp.decode_events(body[0]))
         if service in FAKED:
@@ -274,6 +279,27 @@ class FakeNode:
         if all(line == tsp.BatchLine(200, line.key, state) for line in lines):
             return [tsp.OK, tsp.encode_head(tsp.PackAck(state, CREATED_MS, self.durability, 3))]
         return [tsp.OK, tsp.encode_head(tsp.PackAck("", CREATED_MS, self.durability, 3, tuple(lines)))]
+
+    async def _watch(self, head: WatchHead, timeout_s: float) -> list[bytes]:
+        if not self.tells:
+            return [b"501", tsp.encode_head(tsp.ErrorHead("no such titanic service"))]
+
+        async def one(key: bytes) -> bool:
+            answer = await self._look(tsp.FETCH, tsp.FetchHead(key, head.wait_ms, head.owner))
+            if answer[0] == tsp.PENDING:
+                return False
+            row, reply = ToldRow(key), b""
+            if answer[0] == tsp.OK and len(answer) == 3:
+                row, reply = ToldRow(key, tsp.decode_reply_head(answer[1]), len(answer[2])), answer[2]
+            if self.told is not None:
+                self.told([tsp.OK, tsp.encode_head(ToldHead((row,))), reply])
+            return True
+
+        keys = [head.keys[at : at + 16] for at in range(0, len(head.keys), 16)]
+        told = await asyncio.gather(*map(one, keys))
+        if all(told):
+            await asyncio.sleep(timeout_s)  # nobody is left to be answered; the question is given up
+        return [tsp.OK, tsp.encode_head(Watched(told.count(False)))]
 
     async def _events(self, head: tsp.EventsHead) -> list[bytes]:
         happened = asyncio.Event()
