@@ -70,6 +70,8 @@ Action = Connect | Send | Run | Close | Abandon | Silent | Heard
 class State(Enum):
     """Where the registration stands."""
 
+    __hash__ = object.__hash__  # an Enum's own is a call in Python, and each message looks into the table
+
     NEW = auto()
     WAITING = auto()  # no socket until the back-off is over
     UNHEARD = auto()  # READY is sent, nothing has come back yet
@@ -85,6 +87,8 @@ class State(Enum):
 
 class Event(Enum):
     """What can happen to it."""
+
+    __hash__ = object.__hash__
 
     OPEN = auto()
     HEARTBEAT = auto()

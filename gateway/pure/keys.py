@@ -74,7 +74,7 @@ class KeyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Caller:
     """Who makes a request. ``owner`` is "" for a server without keys, where everything is everybody's."""
 
-    __slots__ = ("burst", "bytes_max", "jobs_max", "owner", "rate_per_s", "scope", "services")
+    __slots__ = ("burst", "bytes_max", "jobs_max", "owner", "rate_per_s", "scope", "sees", "services")
 
     def __init__(self, record: KeyRecord | None) -> None:
         self.owner = record.id if record is not None else ""
@@ -84,11 +84,8 @@ class Caller:
         self.bytes_max = record.bytes_max if record is not None else 0
         self.rate_per_s = record.rate_per_s if record is not None else 0.0
         self.burst = record.burst if record is not None else 0
-
-    @property
-    def sees(self) -> str:
+        self.sees = "" if self.scope & Scope.ADMIN == Scope.ADMIN else self.owner
         """The owner whose jobs this caller may see; "" for all."""
-        return "" if self.scope & Scope.ADMIN == Scope.ADMIN else self.owner
 
     def allows(self, scope: Scope) -> bool:
         """Whether the key has all of ``scope``."""
