@@ -417,7 +417,8 @@ class Receiver:
                 self.diverged_count += 1
                 return False
             self.agreed_seq = last_seq
-        self.acknowledge()
+        if not fresh:  # else the sync that is on its way says it all; a slow one is preceded by on_tick
+            self.acknowledge()
         return True
 
     def acknowledge(self) -> None:
@@ -442,4 +443,6 @@ class Receiver:
             if now_ms - self._moved_ms >= QUIET_MS:
                 self._want(now_ms)
             self._acked = (0, 0, -1)
+            self.acknowledge()
+        else:
             self.acknowledge()

@@ -21,8 +21,12 @@ class Clocked(Protocol):
 
 def earliest(clocked: Iterable[Clocked]) -> int | None:
     """The first deadline of all these, or None if there is none."""
-    deadlines = (one.next_deadline() for one in clocked)
-    return min((deadline for deadline in deadlines if deadline is not None), default=None)
+    first = None
+    for one in clocked:
+        deadline = one.next_deadline()
+        if deadline is not None and (first is None or deadline < first):
+            first = deadline
+    return first
 
 
 class Timer(Generic[T]):

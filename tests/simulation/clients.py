@@ -33,6 +33,7 @@ class Client:
         self.stamps = [0, 0]  # of the last greeting that each node answered
         self.busy = False
         self.submitting = True
+        self.closes = False  # whether it closes what it submitted last before it does anything else
         self.packs = False  # whether it submits several jobs at once, as a gateway under load
         self.jobs: list[bytes] = []
         self.asked: dict[int, tuple[bytes, bytes]] = {}  # number of a call -> service, key
@@ -109,12 +110,14 @@ class Client:
 
     def next(self) -> None:
         """Do one thing, if nothing is under way."""
-        random, ledger = self.random, self.world.ledger
+        random = self.random
         self.world.at(random.randint(20, 400), self.next)
         if self.busy:
             return
         choice = random.random()
-        if self.submitting and (choice < 0.5 or not self.jobs):
+        if self.closes and self.jobs:
+            self.close(self.jobs[-1])
+        elif self.submitting and (choice < 0.5 or not self.jobs):
             self.submit()
         elif self.jobs:
             key = random.choice(self.jobs)
@@ -122,9 +125,12 @@ class Client:
                 head = tsp.encode_head(tsp.FetchHead(key))
                 self.ask(tsp.FETCH, key, [head], lambda frames: self.looked(key, frames))
             elif self.submitting and choice < 0.9:
-                ledger.close_tried.add(key)
-                body = [key.hex().encode()]
-                self.ask(tsp.CLOSE, key, body, lambda frames: self.has_closed(key, frames))
+                self.close(key)
+
+    def close(self, key: bytes) -> None:
+        """A job it has is to be gone."""
+        self.world.ledger.close_tried.add(key)
+        self.ask(tsp.CLOSE, key, [key.hex().encode()], lambda frames: self.has_closed(key, frames))
 
     def submit(self) -> None:
         """A new job under an id of its own."""

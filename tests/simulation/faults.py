@@ -114,6 +114,10 @@ def _packs(world: World, step: Step) -> None:
     world.clients[step.client].packs = True
 
 
+def _closes(world: World, step: Step) -> None:
+    world.clients[step.client].closes = True
+
+
 def _states(world: World) -> list[str]:
     return [node.process.twin.state.value if node.process else "dead" for node in world.nodes]
 
@@ -121,7 +125,7 @@ def _states(world: World) -> list[str]:
 def _lose_disk(world: World, step: Step) -> None:
     """Only while both have everything; the machine comes back with an empty disk when all is healed."""
     if isinstance(world.nodes[0].disk, MemoryDisk) and sorted(_states(world)) == ["paired", "passive"]:
-        world.nodes[step.node].lose_disk()
+        world.nodes[_number(world, step)].lose_disk()
 
 
 def _alter_follower(world: World, step: Step) -> None:
@@ -177,6 +181,7 @@ DO: Final[dict[str, Callable[[World, Step], None]]] = {
     "client-cut": _client_cut,
     "client-mend": _client_mend,
     "packs": _packs,
+    "closes": _closes,
     "lose-disk": _lose_disk,
     "alter-follower": _alter_follower,
     "rot": _rot,

@@ -367,7 +367,7 @@ def a_merge_stores_a_second_reply(patch: pytest.MonkeyPatch) -> None:
 
 
 @bug
-@shown_by("islands")
+@shown_by("movers")
 def a_merge_opens_closed_jobs(patch: pytest.MonkeyPatch) -> None:
     """What was closed here since the split comes back with the other side's records."""
     patch.setattr(pair_host, "closed_since", lambda records: set())
@@ -431,7 +431,7 @@ def believes_a_node_that_stopped(patch: pytest.MonkeyPatch) -> None:
 
 
 @bug
-@shown_by("lost-disk")
+@shown_by("empty-disk")
 def an_empty_disk_leads(patch: pytest.MonkeyPatch) -> None:
     """A node that lost its disk is not outdated, and so comes before one that is."""
     right = Twin._met_equal

@@ -313,6 +313,35 @@ MEANWHILE: Final[tuple[Fault, ...]] = (
 )  # fmt: skip
 
 
+def _movers(plan: Plan) -> None:
+    """Two islands; who gets no answer on the one goes to the other with the same job, and closes it there."""
+    random = plan.random
+    plan.islands = True
+    at_ms = random.randint(5_000, 7_000)
+    plan.add(at_ms - 300, "look")
+    for node in (0, 1):
+        plan.add(at_ms, "cut", node)
+        plan.add(at_ms + 9_000, "mend", node)
+    plan.add(at_ms - 250, "client-cut", PASSIVE, client=0)  # by it the old active goes on, and wins
+    for client in range(1, CLIENTS_COUNT):
+        lossy_ms, moves_ms = at_ms + random.randint(4_000, 4_500), at_ms + random.randint(6_000, 7_000)
+        plan.add(at_ms - 250, "client-cut", ACTIVE, client=client)
+        plan.add(lossy_ms, "client-wire", PASSIVE, client=client, share=0.6, ms=100)
+        plan.add(moves_ms, "client-cut", PASSIVE, client=client)
+        plan.add(moves_ms, "client-mend", ACTIVE, client=client)
+        plan.add(moves_ms, "closes", client=client)
+
+
+def _empty_disk(plan: Plan) -> None:
+    """The active's disk is gone, and nobody promotes the passive in time: outdated meets empty (P5)."""
+    at_ms = plan.random.randint(5_000, 9_000)
+    plan.add(at_ms - 300, "look")
+    plan.add(at_ms, "lose-disk", ACTIVE)
+    for client in range(CLIENTS_COUNT):
+        plan.add(at_ms - 250, "client-cut", PASSIVE, client=client)
+        plan.add(at_ms + plan.random.randint(5_000, 8_000), "client-mend", PASSIVE, client=client)
+
+
 def _packs(plan: Plan) -> None:
     """A storm under clients that submit several jobs at once: what follows crosses as one, or in parts."""
     for client in range(CLIENTS_COUNT):
@@ -331,6 +360,8 @@ FAMILIES: Final[dict[str, tuple[int, Callable[[Plan], None]]]] = {
     "altered": (3, _altered),
     "rot": (5, _rot),
     "packs": (0, _packs),
+    "movers": (0, _movers),
+    "empty-disk": (0, _empty_disk),
 }
 """Name -> (how many of a hundred histories, what happens in it); of those with 0, tests ask by name."""
 REFUSING: Final = ("storm", "partition", "rejoin")

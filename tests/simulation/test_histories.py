@@ -38,11 +38,12 @@ def test_no_history_loses_resurrects_or_doubles_anything(number: int) -> None:
         assert not problems, f"seed {seed}: {problems[:5]}"
 
 
-def test_packs_cross_whole_or_in_parts() -> None:
-    """The same under clients that submit several jobs at once: their records are shipped as one."""
-    for seed in range(60_000, 60_000 + SLICE_COUNT):
-        problems = wrong(generate(seed, family="packs"))
-        assert not problems, f"seed {seed}: {problems[:5]}"
+@pytest.mark.parametrize(("family", "count"), [("packs", 80), ("movers", 40), ("empty-disk", 30)])
+def test_the_same_holds_in_families_of_their_own(family: str, count: int) -> None:
+    """Packs that are shipped as one; clients that change islands; an outdated node beside an empty disk."""
+    for seed in range(60_000, 60_000 + count):
+        problems = wrong(generate(seed, family=family))
+        assert not problems, f"seed {seed} of {family}: {problems[:5]}"
 
 
 @pytest.mark.parametrize("family", ["storm", "partition", "late-voter", "packs"])
