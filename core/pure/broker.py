@@ -18,7 +18,7 @@ from core.pure.dispatch import Dispatch
 from core.pure.express import Express
 from core.pure.jobs import Now
 from core.pure.limits import BrokerLimits
-from core.pure.mdp import CLIENT_1, CLIENT_2, HEARTBEAT, REPLY, WORKER_1, WORKER_2, parse, to_client
+from core.pure.mdp import CLIENT_1, CLIENT_2, HEARTBEAT, PASSIVE, REPLY, WORKER_1, WORKER_2, parse, to_client
 from core.pure.mdp_messages import ClientRequest, Disconnect, Heartbeat, WorkerReady, WorkerReply
 from core.pure.ports import Backlog, Forward, Internal, Outbox
 from core.pure.services import Request, Worker
@@ -154,8 +154,8 @@ class Broker:
         self._dispatch.abandon(address, now)
 
     def dismiss(self, reason: str, now: Now) -> None:
-        """Tell every worker to go elsewhere: this broker stops serving."""
-        self._dispatch.dismiss(reason, now)
+        """Tell every worker to go elsewhere, and to take along what it is at: this broker stops serving."""
+        self._dispatch.dismiss(reason, PASSIVE, now)
 
     def on_tick(self, now: Now) -> None:
         """Send the heartbeats that are due, end silent workers, expire requests."""
@@ -166,6 +166,10 @@ class Broker:
         return self._dispatch.next_deadline()
 
     # -- inspection; also mmi.Directory
+
+    def knows(self, identity: bytes) -> bool:
+        """Whether this peer is a registered worker."""
+        return identity in self._workers
 
     def workers(self, service: bytes) -> int:
         """How many workers are registered for ``service``."""

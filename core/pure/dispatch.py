@@ -223,10 +223,10 @@ class Dispatch:
         self._remember_late(worker)
         self.end(worker, "the worker is gone", now, tell=False)
 
-    def disconnect(self, identity: bytes, version: int) -> None:
+    def disconnect(self, identity: bytes, version: int, said: bytes = b"") -> None:
         """Tell a peer, registered or not, that the conversation is over."""
         self.counters["disconnected"] += 1
-        self._send(to_worker_disconnect(identity, version=version))
+        self._send(to_worker_disconnect(identity, version=version, reason=said))
 
     # -- work
 
@@ -303,10 +303,10 @@ class Dispatch:
 
     # -- time and the end of workers
 
-    def dismiss(self, reason: str, now: Now) -> None:
-        """End every worker with a DISCONNECT; they may come again."""
+    def dismiss(self, reason: str, said: bytes, now: Now) -> None:
+        """End every worker with a DISCONNECT that says this; they may come again."""
         for worker in list(self.workers.values()):
-            self.end(worker, reason, now, tell=True)
+            self.end(worker, reason, now, tell=True, said=said)
 
     def on_tick(self, now: Now) -> None:
         """Send the heartbeats that are due, end silent workers, expire requests. Cost: what is due."""
@@ -345,8 +345,10 @@ class Dispatch:
         due_ms = worker.sent_ms + lead_ms
         self._wheel.put(worker, min(due_ms, worker.seen_ms + limits.expiry_ms) if idle else due_ms)
 
-    def end(self, worker: Worker, reason: str, now: Now, *, tell: bool, stated: bool = False) -> None:
-        """The registration is over; what the worker had in hand goes on without it."""
+    def end(
+        self, worker: Worker, reason: str, now: Now, *, tell: bool, stated: bool = False, said: bytes = b""
+    ) -> None:
+        """The registration is over; what the worker had in hand goes on without it. ``said``: if told."""
         entry, address, request = worker.service, worker.address, worker.request
         del self.workers[worker.identity]
         entry.workers_count -= 1
@@ -354,7 +356,7 @@ class Dispatch:
         self._wheel.remove(worker)
         worker.address = worker.request = None
         if tell:
-            self.disconnect(worker.identity, worker.version)
+            self.disconnect(worker.identity, worker.version, said)
         if request is not None:
             self._retry(request, now)
         elif address is not None:

@@ -53,6 +53,8 @@ PARTIAL_2: Final = b"\x03"
 FINAL_2: Final = b"\x04"
 HEARTBEAT_2: Final = b"\x05"
 DISCONNECT_2: Final = b"\x06"
+PASSIVE: Final = b"passive"
+"""Ours: the reason of a node of a pair that is not the one to talk to. Work at hand is not given up."""
 NOT_STARTED: Final = "leaving: what was sent last was not started"
 """Ours: the reason of a worker that leaves on purpose. What crossed its DISCONNECT cost no attempt."""
 CLIENT_REQUEST_2: Final = b"\x01"
@@ -169,9 +171,12 @@ def to_worker_heartbeat(identity: bytes, *, version: int = 1) -> list[bytes]:
     return [identity, b"", WORKER_1, HEARTBEAT] if version == 1 else [identity, WORKER_2, HEARTBEAT_2]
 
 
-def to_worker_disconnect(identity: bytes, *, version: int = 1) -> list[bytes]:
-    """The broker ends the conversation; the worker reconnects on a new socket."""
-    return [identity, b"", WORKER_1, DISCONNECT] if version == 1 else [identity, WORKER_2, DISCONNECT_2]
+def to_worker_disconnect(identity: bytes, *, version: int = 1, reason: bytes = b"") -> list[bytes]:
+    """The broker ends the conversation; the worker reconnects on a new socket. ``reason``: ours."""
+    said = (reason,) if reason else ()
+    if version == 1:
+        return [identity, b"", WORKER_1, DISCONNECT, *said]
+    return [identity, WORKER_2, DISCONNECT_2, *said]
 
 
 # ---- the peers' side: frames of a DEALER ----

@@ -82,6 +82,7 @@ class State(Enum):
     BUSY_LAST = auto()  # draining: the job at hand, then the end
     ORPHAN_LAST = auto()
     HANDING_LAST = auto()
+    WAITING_LAST = auto()  # between two nodes that were both passive
     STOPPED = auto()
 
 
@@ -95,6 +96,7 @@ class Event(Enum):
     REQUEST = auto()
     DISCONNECT = auto()
     STRANGER = auto()  # DISCONNECT behind a cut: whoever is there now does not know what we are at
+    PASSIVE = auto()  # DISCONNECT of a node of a pair to what was handed in: the other one is to have it
     SILENCE = auto()
     LOST = auto()
     RETRY = auto()
@@ -102,6 +104,7 @@ class Event(Enum):
     OWED = auto()  # a durable job succeeded, but the session it came from is over or was cut
     FAILED = auto()
     DRAIN = auto()
+    DRAIN_OWING = auto()
 
 
 class _Do(Enum):
@@ -129,6 +132,7 @@ TABLE: Final[dict[tuple[State, Event], _Row]] = {
     (_S.WAITING, _E.RETRY): (_S.UNHEARD, (_D.CONNECT,)),
     (_S.WAITING, _E.OWED): (_S.HANDING, (_D.HAND_IN,)),
     (_S.WAITING, _E.DRAIN): (_S.STOPPED, ()),
+    (_S.WAITING, _E.DRAIN_OWING): (_S.WAITING_LAST, ()),
     (_S.UNHEARD, _E.HEARTBEAT): (_S.IDLE, ()),
     (_S.UNHEARD, _E.REQUEST): (_S.BUSY, (_D.RUN,)),
     (_S.UNHEARD, _E.DISCONNECT): (_S.WAITING, (_D.CLOSE, _D.BACK_OFF)),
@@ -166,7 +170,13 @@ TABLE: Final[dict[tuple[State, Event], _Row]] = {
     (_S.HANDING, _E.REQUEST): (_S.BUSY, (_D.RUN,)),
     (_S.HANDING, _E.SILENCE): (_S.WAITING, (_D.CLOSE, _D.BACK_OFF, _D.COMPLAIN)),
     (_S.HANDING, _E.LOST): (_S.WAITING, (_D.CLOSE, _D.BACK_OFF, _D.COMPLAIN)),
+    # Not seen by anybody who could keep it: neither the reply nor the worker is lost to a failover.
+    (_S.HANDING, _E.PASSIVE): (_S.WAITING, (_D.CLOSE, _D.BACK_OFF)),
     (_S.HANDING, _E.DRAIN): (_S.HANDING_LAST, ()),
+    (_S.HANDING_LAST, _E.PASSIVE): (_S.WAITING_LAST, (_D.CLOSE, _D.BACK_OFF)),
+    (_S.WAITING_LAST, _E.OWED): (_S.HANDING_LAST, (_D.HAND_IN,)),
+    (_S.WAITING_LAST, _E.DRAIN): (_S.WAITING_LAST, ()),
+    (_S.WAITING_LAST, _E.DRAIN_OWING): (_S.WAITING_LAST, ()),
     (_S.HANDING_LAST, _E.DISCONNECT): (_S.STOPPED, (_D.CLOSE,)),
     (_S.HANDING_LAST, _E.HEARTBEAT): (_S.STOPPED, (_D.LEAVE, _D.CLOSE_LAST)),
     (_S.HANDING_LAST, _E.REQUEST): (_S.STOPPED, (_D.LEAVE, _D.CLOSE_LAST)),
@@ -193,6 +203,8 @@ CONNECTED: Final = frozenset(
     {State.UNHEARD, State.IDLE, State.BUSY, State.BUSY_LAST, State.HANDING, State.HANDING_LAST}
 )
 _BUSY: Final = frozenset({State.BUSY, State.BUSY_LAST})
+_HANDING: Final = frozenset({State.HANDING, State.HANDING_LAST})
+_WAITING: Final = frozenset({State.WAITING, State.WAITING_LAST})
 _ORPHANED: Final = frozenset({State.ORPHAN, State.ORPHAN_LAST})
 _WORKING: Final = frozenset({State.BUSY, State.BUSY_LAST, State.ORPHAN, State.ORPHAN_LAST})
 
@@ -223,6 +235,7 @@ class WorkerPeer:
         self._spread = spread
         self._address = b""
         self._cut = False  # the connection was lost, or silent for long, since the REQUEST came
+        self._passive_since_ms = 0  # a passive node was the last that answered to what we owe
         self._owed: Sequence[bytes] | None = None  # the reply to ``_address``, until it was seen
         self._beat_at_ms = 0
         self._silent_at_ms = 0
@@ -247,7 +260,8 @@ class WorkerPeer:
 
     def drain(self, now_ms: int) -> list[Action]:
         """Finish the job at hand, take no other, leave; done when :attr:`stopped`."""
-        return self._step(Event.DRAIN, now_ms)
+        owing = self.state is State.WAITING and self._owed is not None
+        return self._step(Event.DRAIN_OWING if owing else Event.DRAIN, now_ms)
 
     def receive(self, frames: Sequence[bytes], now_ms: int) -> list[Action]:
         """A message of the broker; anything else is counted in ``invalid_count`` and changes nothing."""
@@ -272,11 +286,21 @@ class WorkerPeer:
         if isinstance(message, Disconnect):
             if self.state is State.UNHEARD:
                 self._failure_count = 1  # it refuses us: not again at once
-            stranger = self._cut and self.state in _BUSY
+            passive = message.reason[:1] == (mdp.PASSIVE,)
+            if passive and self.state in _HANDING:
+                return actions + self._turned_away(now_ms)
+            stranger = (self._cut or passive) and self.state in _BUSY
             self._owed = None
             return actions + self._step(Event.STRANGER if stranger else Event.DISCONNECT, now_ms)
         self._cut, self._owed = False, None
         return actions + self._step(Event.HEARTBEAT, now_ms)
+
+    def _turned_away(self, now_ms: int) -> list[Action]:
+        """A passive node has seen what we owe. Whoever is to leave does not look for another for ever."""
+        self._passive_since_ms = self._passive_since_ms or now_ms
+        over = now_ms >= self._passive_since_ms + self._silence_ms
+        last = self.state is State.HANDING_LAST and over
+        return self._step(Event.SILENCE if last else Event.PASSIVE, now_ms)
 
     def lost(self, now_ms: int) -> list[Action]:
         """The connection under the open socket is gone, and with it what was on its way.
@@ -299,7 +323,7 @@ class WorkerPeer:
         if body is None:
             return self._step(Event.FAILED, now_ms, reason=reason)
         if owed and (self._cut or self.state in _ORPHANED) and is_job_address(self._address):
-            self._owed = body
+            self._owed, self._passive_since_ms = body, 0
             self._silent_at_ms = now_ms + self._silence_ms
             return self._step(Event.OWED, now_ms)
         return self._step(Event.SUCCEEDED, now_ms, body=body)
@@ -312,7 +336,7 @@ class WorkerPeer:
 
     def on_tick(self, now_ms: int) -> list[Action]:
         """Heartbeats, silence and the end of a back-off."""
-        if self.state is State.WAITING:
+        if self.state in _WAITING:
             if now_ms < self._retry_at_ms:
                 return []
             if self._owed is None:
@@ -335,7 +359,7 @@ class WorkerPeer:
 
     def next_deadline(self) -> int | None:
         """When :meth:`on_tick` is due; None: not before something else happens."""
-        if self.state is State.WAITING:
+        if self.state in _WAITING:
             return self._retry_at_ms
         if self.state in CONNECTED:
             return min(self._beat_at_ms, self._silent_at_ms)

@@ -18,7 +18,7 @@ from core.errors import JournalFailedError, PeerError
 from core.pure import mdp, pair_view, peer, tsp
 from core.pure.jobs import Now
 from core.pure.limits import BrokerLimits
-from core.pure.mdp_messages import ClientRequest, WorkerReady
+from core.pure.mdp_messages import ClientRequest, WorkerReady, WorkerReply
 from core.pure.pair import ACKNOWLEDGES, Event, IllegalStepError, State
 from core.pure.pair_heads import (
     PAIR,
@@ -250,23 +250,27 @@ class PairNode(Node):
         """Everything while active. A passive node answers ``titanic.*`` and sends workers away.
 
         Plain requests get no answer, as in the guide: their clients ask the other node after a while. Both
-        are votes of somebody who knows no epoch (P3): a system without a gateway fails over too.
+        are votes of somebody who knows no epoch (P3): a system without a gateway fails over too. A reply that
+        is handed in where it cannot be taken yet goes back to its worker, who asks the other node.
         """
-        if self.twin.active:
-            super()._receive(frames)
-            return
         try:
-            message = mdp.parse(frames)
+            message = None if self.twin.state in WORKING else mdp.parse(frames)
         except PeerError:
-            super()._receive(frames)  # counted there
-            return
-        if isinstance(message, WorkerReady):
-            self.send(mdp.to_worker_disconnect(message.identity, version=message.version))
-            self._vote()
+            message = None  # counted below
+        if isinstance(message, WorkerReply) and not self.broker.knows(message.identity):
+            self._send_away(message)
+        elif self.twin.active or message is None:
+            super()._receive(frames)
+        elif isinstance(message, WorkerReady):
+            self._send_away(message)
         elif isinstance(message, ClientRequest) and not message.service.startswith(tsp.RESERVED):
             self._vote()
         else:
             super()._receive(frames)
+
+    def _send_away(self, message: WorkerReady | WorkerReply) -> None:
+        self.send(mdp.to_worker_disconnect(message.identity, version=message.version, reason=mdp.PASSIVE))
+        self._vote()
 
     def _vote(self) -> None:
         now_ms = self._clock.now().mono_ms

@@ -11,6 +11,7 @@ from core.pure import peer_worker as pw
 READY = [b"", b"MDPW01", b"\x01", b"echo"]
 BEAT = [b"", b"MDPW01", b"\x04"]
 BYE = [b"", b"MDPW01", b"\x05"]
+PASSIVE = [*BYE, b"passive"]
 LEAVING = [*BYE, b"leaving: what was sent last was not started"]
 REQUEST = [b"", b"MDPW01", b"\x02", b"client", b"", b"hi"]
 REPLY = [b"", b"MDPW01", b"\x03", b"client", b"", b"ho"]
@@ -266,6 +267,57 @@ def test_a_job_that_is_done_while_the_node_is_away_is_handed_in_when_it_is_back(
         pw.Connect(3),
         pw.Send(READY),
     ]
+
+
+def test_a_passive_node_does_not_stop_the_work() -> None:
+    """Its DISCONNECT says so: the attempt is not given up, its reply is for the other node."""
+    peer = at_a_job()
+    assert peer.receive(PASSIVE, 900) == [pw.Close(deliver=False)]
+    assert peer.working
+    assert peer.finished([b"ho"], 1_000) == [pw.Connect(1), pw.Send(OWED)]
+
+
+def test_what_a_passive_node_was_handed_goes_to_the_other_one() -> None:
+    """By turns, with a pause between, until one has taken it; then the worker registers."""
+    peer = at_a_job()
+    peer.receive(PASSIVE, 900)
+    peer.finished([b"ho"], 1_000)
+    now_ms = 1_000
+    for number in range(2, 60):
+        now_ms += 10
+        assert peer.receive(PASSIVE, now_ms) == [pw.Close(deliver=False)]
+        at_ms = peer.next_deadline()
+        assert at_ms is not None
+        assert now_ms + 100 < at_ms <= now_ms + 1_500
+        now_ms = at_ms
+        assert peer.on_tick(now_ms) == [pw.Connect(number), pw.Send(OWED)]
+    assert peer.receive(BYE, now_ms + 10) == [pw.Close(deliver=False), pw.Connect(60), pw.Send(READY)]
+
+
+@pytest.mark.parametrize("drained", ["at work", "handing in", "waiting"])
+def test_a_draining_worker_asks_both_nodes_of_a_pair(drained: str) -> None:
+    """It leaves once one has taken its reply, or after liveness × interval of passive ones."""
+    for taken in (True, False):
+        peer = at_a_job()
+        peer.lost(20)
+        if drained == "at work":
+            peer.drain(30)
+        peer.finished([b"ho"], 1_000)
+        if drained == "handing in":
+            peer.drain(1_005)
+        peer.receive(PASSIVE, 1_010)
+        if drained == "waiting":
+            assert peer.drain(1_020) == []
+        now_ms = 1_010
+        while not peer.stopped:
+            at_ms = peer.next_deadline()
+            assert at_ms is not None
+            now_ms = at_ms
+            assert pw.Send(OWED) in peer.on_tick(now_ms)
+            now_ms += 5
+            actions = peer.receive(BYE if taken else PASSIVE, now_ms)
+            assert actions == [pw.Close(deliver=False)]
+        assert (now_ms < 2_000) if taken else (8_510 <= now_ms < 10_000)
 
 
 @pytest.mark.parametrize("heard", [BEAT, JOB])
