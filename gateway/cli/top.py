@@ -28,9 +28,11 @@ TIMEOUT_S: Final = 5.0
 ROWS_SPARE: Final = 6
 """Lines of the terminal that are not rows: head, table frame, foot."""
 COLUMNS: Final = (
-    "service", "workers", "idle", "scheduled", "queued", "running", "failed", "kept", "oldest", "in/min",
-    "done/min", "lost/min",
+    "service", "workers", "idle", "sched-\nuled", "queued", "running", "failed", "kept", "oldest", "in\n/min",
+    "done\n/min", "lost\n/min",
 )  # fmt: skip
+PIPE_COLUMNS: Final = 300
+"""How wide a line may be where nobody's terminal ends it: a service has its whole name."""
 
 
 def top(
@@ -77,7 +79,8 @@ async def _watch_lines(client: Client, prefix: str, every_s: float, *, once: boo
         else:
             from rich.console import Console
 
-            Console().print(_screen(hello, stats, rows, len(rows)))
+            console = Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS)
+            console.print(_screen(hello, stats, rows, len(rows)))
         if once:
             return
         await asyncio.sleep(every_s)
@@ -119,9 +122,11 @@ def _screen(hello: tsp.Hello, stats: tsp.Stats, rows: Sequence[tsp.ServiceRow], 
     from rich.text import Text
 
     now_ms = time.time_ns() // 1_000_000
-    table = Table(box=None, pad_edge=False, expand=True)
-    for name in COLUMNS:
-        table.add_column(name, justify="left" if name == "service" else "right", no_wrap=True)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column(COLUMNS[0], overflow="ellipsis")  # the one that gives way in a narrow terminal
+    for name in COLUMNS[1:]:
+        width = max(map(len, name.split("\n")))
+        table.add_column(name, justify="right", vertical="bottom", no_wrap=True, min_width=width)
     for row in sorted(rows, key=_busy)[:shown]:
         table.add_row(*_cells(row, now_ms))
     up = units.format_duration(max(0, now_ms - hello.started_ms) // 1000 * 1000)

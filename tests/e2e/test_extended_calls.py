@@ -151,6 +151,9 @@ def test_a_submit_is_repeated_until_the_node_is_there(family: Processes, tmp_pat
     assert len(asyncio.run(both())) == 32
 
 
+LONG_NAME = "image.resize." + "thumbnails." * 10 + "jpeg"
+
+
 def test_top_shows_services_once_and_as_json(family: Processes, tmp_path: Path) -> None:
     """--once prints a table, --json facts, a node that is away is exit 6."""
     missing = run("top", "--once", "--nodes", f"tcp://127.0.0.1:{free_port()}", deadline_s=DEADLINE_S)
@@ -161,10 +164,13 @@ def test_top_shows_services_once_and_as_json(family: Processes, tmp_path: Path) 
         client.submit("busy", "x")
         client.submit("quiet", "x")
         client.pause("quiet")
+        client.submit(LONG_NAME, "x")
     shown = run("top", "--once", "--nodes", endpoint)
     lines = shown.stdout.decode().splitlines()
     assert shown.returncode == 0, shown.stderr
-    assert "3 jobs" in lines[0]
+    assert "4 jobs" in lines[0]
+    assert "…" not in shown.stdout.decode(), "no head is cut off, and in a pipe no name"
+    assert any(line.startswith(LONG_NAME) for line in lines)
     named = [line.split()[0] for line in lines if line.startswith(("busy", "quiet"))]
     assert named == ["busy", "quiet"]
     assert any("(paused)" in line for line in lines)
