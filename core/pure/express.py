@@ -24,6 +24,7 @@ from core.pure.zmtp import MORE, encoded, message_end
 
 BEAT: Final = encoded(worker_heartbeat())
 CLIENT: Final = encoded((b"", CLIENT_1, b""))[:-2] + bytes((MORE,))
+LANES_MAX_COUNT: Final = 4_096  # of clients whose heads are kept; then all are made anew
 HEAD_MAX_COUNT: Final = 6  # frames that are no body, identity included
 
 assert WORKER_1 + b"\0\1" + HEARTBEAT in BEAT, "one command of one byte"
@@ -37,6 +38,7 @@ class Express:
         self._counters = dispatch.counters
         self._workers = dispatch.workers
         self._services = dispatch.services
+        self._lanes: dict[bytes, Lane] = {}
         self._body_frames_max = limits.frames_max_count - HEAD_MAX_COUNT
         self._size_max = limits.message_max_bytes
 
@@ -68,7 +70,7 @@ class Express:
         """Requests of a client for services that are known."""
         services, request = self._services, self._dispatch.request
         at, count, name_at = 0, 0, len(CLIENT) + 1
-        lane: Lane | None = None
+        lane = self._lanes.get(identity)
         while data.startswith(CLIENT, at) and len(data) > at + name_at:
             start = at + name_at + data[at + name_at - 1]
             name = data[at + name_at : start]
@@ -76,10 +78,17 @@ class Express:
             if not end:
                 break
             if lane is None:
-                lane = Lane(identity)
+                lane = self._new_lane(identity)
             request(Request(lane.path, name, (), data[start:end], lane), now)
             count += 1
             at = end
         self._counters["received"] += count
         self._counters["requests"] += count
         return at
+
+    def _new_lane(self, identity: bytes) -> Lane:
+        lanes = self._lanes
+        if len(lanes) >= LANES_MAX_COUNT:
+            lanes.clear()
+        lane = lanes[identity] = Lane(identity)
+        return lane

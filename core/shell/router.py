@@ -308,8 +308,9 @@ class Router:
         self._flush(connection)
 
     def _on_readable(self, connection: Connection) -> None:
+        wanted = 0 if connection.at_rest else min(connection.wire.wanted_bytes, READ_MAX_BYTES)
         try:
-            data = connection.receive(min(connection.wire.wanted_bytes, READ_MAX_BYTES) or READ_BYTES)
+            data = connection.receive(wanted or READ_BYTES)
         except BlockingIOError:
             return
         except OSError:
