@@ -17,6 +17,9 @@ SPARE_CHUNKS: Final = 2
 AHEAD_CHUNKS: Final = 2
 """So many more should be free: otherwise records are relocated, or the file grows (R9)."""
 
+RECENT_MAX_COUNT: Final = 8_192
+"""Charges of records written last that are remembered: most jobs are closed soon after they came."""
+
 POOL_DIVISOR: Final = 8
 """This part of the store is for replies larger than what was kept for them."""
 
@@ -38,16 +41,21 @@ class Space:
     chunk. A CLOSE outlives what it closes because slots become free from the tail only.
 
     ``live_bytes`` is an upper bound of what live records are charged. No index entry remembers its size
-    (refused: 32 bytes each). Where the records of a slot differ much, :meth:`varied`, who releases one says
-    what it was charged; elsewhere the smallest charge is taken off, and with the last one everything.
+    (refused: 32 bytes each), but those of the records written last are known. Where the records of a slot
+    differ much, :meth:`varied`, who releases an older one says what it was charged; elsewhere the smallest
+    charge is taken off, and with the last one everything.
     """
 
-    def __init__(self, chunk_bytes: int, chunk_count: int) -> None:
+    def __init__(
+        self, chunk_bytes: int, chunk_count: int, *, recent_max_count: int = RECENT_MAX_COUNT
+    ) -> None:
         self.chunk_bytes: Final = chunk_bytes
         self.alive_counts = [0] * chunk_count
         self.alive_bytes = [0] * chunk_count
         self._least_bytes = [0] * chunk_count
         self._most_bytes = [0] * chunk_count
+        self._recent_max = recent_max_count
+        self._recent: dict[int, int] = {}  # charges by offset; an offset that is used again has its new one
         self.rough: set[int] = set()  # slots loaded at open whose sum may be far too high: see recount
         self.live_bytes = 0
         self.order: deque[int] = deque()
@@ -98,7 +106,7 @@ class Space:
 
     def varied(self, at: int) -> bool:
         """Whether the charge of the record at ``at`` must be looked up before its :meth:`release`."""
-        return self._differs((at - BASE_BYTES) // self.chunk_bytes)
+        return at not in self._recent and self._differs((at - BASE_BYTES) // self.chunk_bytes)
 
     def _differs(self, slot: int) -> bool:
         return 4 * self._most_bytes[slot] > 5 * self._least_bytes[slot]
@@ -114,14 +122,19 @@ class Space:
             least[slot] = charge_bytes
         if charge_bytes > self._most_bytes[slot]:
             self._most_bytes[slot] = charge_bytes
+        recent = self._recent
+        if len(recent) >= self._recent_max:
+            recent.clear()
+        recent[at] = charge_bytes
 
     def release(self, at: int, charge_bytes: int = 0) -> None:
         """An entry no longer points to ``at``, and what says so is durable (R6). 0 is no record.
 
-        ``charge_bytes``: what it was charged; 0 if nobody knows.
+        ``charge_bytes``: what it was charged; 0 if nobody knows, or it is remembered here.
         """
         if at:
             slot = (at - BASE_BYTES) // self.chunk_bytes
+            charge_bytes = self._recent.pop(at, charge_bytes)
             counts = self.alive_counts
             assert counts[slot] > 0, "released more often than retained"
             counts[slot] -= 1

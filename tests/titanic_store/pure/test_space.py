@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from titanic_store.pure.space import Space, Tally, capacity_bytes, charge
+from titanic_store.pure.space import RECENT_MAX_COUNT, Space, Tally, capacity_bytes, charge
 
 
 def space() -> Space:
@@ -41,10 +41,14 @@ def test_the_slot_that_was_free_longest_is_next() -> None:
     assert [made.take() for _ in range(4)] == [3, 2, 0, 4]
 
 
-def test_what_lives_is_never_underestimated() -> None:
-    """Records of many sizes come and go: the sum is at least the truth, and exact when a slot is empty."""
+@pytest.mark.parametrize("recent_max_count", [1, 100, RECENT_MAX_COUNT])
+def test_what_lives_is_never_underestimated(recent_max_count: int) -> None:
+    """Records of many sizes come and go: the sum is at least the truth, and exact when a slot is empty.
+
+    Whether all, some or nearly none of the charges are remembered.
+    """
     seed = 23
-    random, made = Random(seed), Space(65536, 3)
+    random, made = Random(seed), Space(65536, 3, recent_max_count=recent_max_count)
     made.order.extend((0, 1, 2))
     live: dict[int, int] = {}
     for number in range(2000):
@@ -58,9 +62,29 @@ def test_what_lives_is_never_underestimated() -> None:
                 del live[gone]
         assert made.live_bytes >= sum(live.values()), f"seed {seed}"
         assert made.live_bytes == sum(made.alive_bytes)
+        if recent_max_count > 2000:
+            assert made.live_bytes == sum(live.values())
     for at in live:
         made.release(at)
     assert made.live_bytes == 0
+
+
+def test_what_was_written_last_need_not_be_looked_up() -> None:
+    """An offset that is used again has its new charge; beyond the limit all is looked up as before."""
+    made = Space(65536, 2, recent_max_count=3)
+    made.order.append(0)
+    first = made.offset_of(0) + 4096
+    for number, charge_bytes in enumerate((100, 9_000, 500)):
+        made.retain(first + 8 * number, charge_bytes)
+    assert not any(made.varied(first + 8 * number) for number in range(3))
+    made.release(first + 8)
+    assert made.live_bytes == 600
+    made.retain(first + 8, 7_000)
+    made.release(first + 8)
+    assert made.live_bytes == 600
+    made.retain(first + 8, 7_000)
+    made.retain(first + 64, 100)
+    assert [made.varied(at) for at in (first, first + 8, first + 16, first + 64)] == [True, True, True, False]
 
 
 def test_what_an_opening_loads_is_what_releases_would_have_left() -> None:
