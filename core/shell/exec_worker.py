@@ -8,7 +8,7 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -195,6 +195,7 @@ def run_worker(
     version: int = 1,
     memory: Memory | None = None,
     by_libzmq: bool = False,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> int:
     """Serve until SIGTERM or SIGINT; 0 after the jobs at hand are finished, 1 if aborted by a second signal.
 
@@ -211,4 +212,4 @@ def run_worker(
         by_libzmq=by_libzmq,
     )
     worker.add(service, handler)
-    return worker.run()
+    return worker.run(loop_factory)

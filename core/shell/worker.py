@@ -116,12 +116,14 @@ class Worker:
             raise ValueError(f"the service name {name!r} is empty or has a handler already")
         self._handlers[name] = handler
 
-    def run(self) -> int:
+    def run(self, loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None) -> int:
         """Serve until SIGTERM or SIGINT: finish the jobs at hand, take no new one, leave. 0; 1 if aborted.
 
         The second signal aborts: async handlers are cancelled, threads abandoned, children killed.
+        ``loop_factory`` makes another event loop than asyncio's, such as uvloop's.
         """
-        return asyncio.run(self._run())
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            return runner.run(self._run())
 
     async def serve(self) -> None:
         """Serve until :meth:`drain` is done; cancelling aborts. Raises ValueError for a bad endpoint."""

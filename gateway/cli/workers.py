@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -17,6 +18,8 @@ from gateway.composition import telemetry
 from gateway.composition.leash import hold_leash
 
 if TYPE_CHECKING:
+    import asyncio
+
     from core.pure.worker_job import Handler, Memory
 
 ECHO: Final = "echo"
@@ -79,10 +82,20 @@ def worker(
             code = run_worker(
                 service, handler, endpoints, concurrency, identity, tracer(verbose), keys,
                 version=PROTOCOLS[protocol], memory=kept, by_libzmq=settings.zmtp == "libzmq",
+                loop_factory=_loop_factory(command),
             )  # fmt: skip
         except ValueError as error:
             raise CliError(str(error), ExitCode.WRONG_USE) from None
     raise typer.Exit(code)
+
+
+def _loop_factory(command: str | None) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """The fastest loop there is; for commands asyncio's, whose ways with children we know (exec_worker)."""
+    if command is not None or sys.platform == "win32":
+        return None
+    import uvloop
+
+    return uvloop.new_event_loop
 
 
 def _settle() -> None:
