@@ -14,7 +14,7 @@ from tests.browser.conftest import Site, Visit, check_shown
 from tests.support.processes import until
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import FloatRect, Locator, Page
 
 
 def text_of(page: Page, selector: str) -> str:
@@ -256,6 +256,32 @@ def test_pair(site: Site, visit: Visit) -> None:
     check_shown(page, ".node:nth-child(1)", "active")
     check_shown(page, ".node:nth-child(2)", "21 records")
     check_shown(page, ".node:nth-child(2)", "—")
+
+
+LOST = {
+    "name": "backup", "role": "unknown", "state": "paired", "ready": False, "reachable": False,
+    "reason": "no answer", "in_sync": False, "durability": None, "heard_ms_ago": 8_000,
+}
+
+
+def test_a_node_that_does_not_answer(site: Site, visit: Visit) -> None:
+    """What it was is not told as what it is; its badge keeps its shape beside a title of two lines."""
+    found = site.client.get("/v1/nodes").json()["nodes"][0]
+    active = {**found, **PAIR[0], "name": "primary", "state": "taken"}
+    visit.page.route("**/v1/nodes", lambda route: route.fulfill(json={"nodes": [active, {**found, **LOST}]}))
+    page = visit.open()
+    check_shown(page, ".node:nth-child(2)", "was paired, 8 s ago")
+    check_shown(page, ".node:nth-child(2) .badge", "does not answer")
+    heights = [box["height"] for box in map(_box, page.locator(".node .badge").all())]
+    assert heights[0] == heights[1], "on one line, and no higher than that"
+    reason, facts = (_box(page.locator(f".node:nth-child(2) {name}")) for name in (".fault", ".facts"))
+    assert facts["y"] >= reason["y"] + reason["height"] + 8, "there is room between them"
+
+
+def _box(locator: Locator) -> FloatRect:
+    found = locator.bounding_box()
+    assert found is not None, "it is shown"
+    return found
 
 
 def test_ring_of_any_size(site: Site, visit: Visit) -> None:

@@ -2,11 +2,17 @@
 
 import { wordsOf } from "./api.js";
 import { h, keyed, setText } from "./dom.js";
-import { count, relative } from "./format.js";
+import { age, count, relative } from "./format.js";
 
 function syncWords(node) {
   if (typeof node.in_sync !== "boolean") return "—";
   return node.in_sync ? "yes" : "no";
+}
+
+/** The state; of a node that does not answer, what its peer heard last, and when. */
+function stateWords(node) {
+  if (typeof node.heard_ms_ago !== "number") return node.state ?? "—";
+  return `was ${node.state}, ${age(node.heard_ms_ago)} ago`;
 }
 
 function badge(node) {
@@ -59,7 +65,7 @@ function card() {
     const standsBy = row.in_sync && row.reachable !== false; // its reason is that the other node serves
     setText(reason, row.reason);
     reason.hidden = !row.reason || standsBy;
-    setText(facts.state, row.state ?? "—");
+    setText(facts.state, stateWords(row));
     setText(facts.sync, syncWords(row));
     for (const pairs of [facts.state, facts.sync]) pairs.parentElement.hidden = !row.name;
     setText(facts.epoch, row.epoch ?? "—");
