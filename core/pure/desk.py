@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -13,11 +13,11 @@ from core.errors import JournalFullError
 from core.pure import tsp
 from core.pure.answering import STATE_NAMES, Answering, error
 from core.pure.events import EventLog
-from core.pure.ids import made_at_ms
-from core.pure.jobs import ENDED, KEY_BYTES, Job, Now, State
+from core.pure.ids import Mint, made_at_ms
+from core.pure.jobs import ENDED, KEY_BYTES, CloseMeta, Job, Now, State, encode_meta
 from core.pure.lifecycle import Lifecycle
 from core.pure.mmi import Directory
-from core.pure.ports import Answer, AnswerService, AnswerState, AnswerStatus, Path, Port
+from core.pure.ports import Answer, AnswerService, AnswerState, AnswerStatus, Effect, Path, Port
 from core.pure.timers import Timer, Timers
 
 LOOKS_MAX_COUNT: Final = 2_000
@@ -39,8 +39,15 @@ class Follower:
         self.timer: Timer[Follower] | None = None
 
 
+CloseElsewhere = Callable[[bytes, bytes, tuple[Effect, ...]], None]
+
+
 class Desk:
-    """The extended services besides submit and fetch. ``directory`` is the broker's, if there is one here."""
+    """The extended services besides submit and fetch. ``directory`` is the broker's, if there is one here.
+
+    ``close_elsewhere(key, meta, answers)``, if there is one, writes down the close of a job that only another
+    node may have; the answers leave once that is durable. JournalFullError.
+    """
 
     def __init__(
         self,
@@ -49,8 +56,11 @@ class Desk:
         life: Lifecycle,
         events: EventLog,
         answering: Answering,
+        mint: Mint,
     ) -> None:
         self._index = index
+        self._mint = mint
+        self.close_elsewhere: CloseElsewhere | None = None
         self._port = port
         self._life = life
         self._events = events
@@ -116,10 +126,36 @@ class Desk:
         for job in found:
             if job.state != State.CLOSING:
                 self._life.close(job, (), now)
-        if found:
+        unseen = self._unseen(head.key) if self.close_elsewhere is not None and not head.owner else []
+        try:
+            for key in unseen:
+                self._close_elsewhere(key, (), now)
+        except JournalFullError as full:
+            self._answering.answer(path, tsp.DELETE, *error(tsp.FULL, f"the store is full: {full}"))
+            return
+        if found or unseen:
             self._port.barrier((answer,))
         else:
             self._port.perform(answer)
+
+    def close_unknown(self, key: bytes, answer: Answer, now: Now) -> None:
+        """A plain close of a job that is not here: closed before, or with the other node of a split."""
+        if self.close_elsewhere is None or not self._mint.issued(key):
+            self._port.perform(answer)
+            return
+        try:
+            self._close_elsewhere(key, (answer,), now)
+        except JournalFullError:
+            self._answering.answer(answer.path, answer.service, b"500 the store is full")
+
+    def _unseen(self, keys: bytes) -> list[bytes]:
+        """Those of these ids that are ours and not here."""
+        each = (keys[at : at + KEY_BYTES] for at in range(0, len(keys), KEY_BYTES))
+        return [key for key in each if key not in self._index and self._mint.issued(key)]
+
+    def _close_elsewhere(self, key: bytes, answers: tuple[Effect, ...], now: Now) -> None:
+        assert self.close_elsewhere is not None, "somebody writes it down"
+        self.close_elsewhere(key, encode_meta(CloseMeta(now.wall_ms, "client")), answers)
 
     def _maybe_job(self, path: Path, service: bytes, body: Sequence[bytes]) -> Job | None:
         try:

@@ -53,7 +53,8 @@ NOW: Final[dict[State, str]] = {
     State.ADMITTING: "active; holds its answers while it notes on its disk that the peer counts again",
     State.PAIRED: "ACTIVE, PAIRED: every answer is on both disks",
     State.SUSPENDED: "active but SILENT: holds its answers until the peer cannot have taken over",
-    State.CANVASS: "active but silent: goes on alone as soon as a client asks that met no other active node",
+    State.CANVASS: "active but SILENT: goes on alone as soon as a gateway asks that met no other active node;"
+    " without one 'titanic pair promote --force' is the operator's word",
     State.CONDEMNING: "writes a new epoch, and that the peer is outdated, to its disk",
     State.REFUSING: "active but SILENT until its peer is back (--alone refuse)",
     State.HANDING: "finishes what it has, takes nothing new",

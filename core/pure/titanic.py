@@ -96,7 +96,7 @@ class Titanic:
         self.crowds = Crowds(self.life, port, self.events)
         self._answering = answering = Answering(index, port, mint)
         self.watching = Watching(index, port, answering, limits.waiters_max_count)
-        self.desk = desk = Desk(index, port, self.life, self.events, answering)
+        self.desk = desk = Desk(index, port, self.life, self.events, answering, mint)
         self.intake = Intake(
             index, port, mint, self.life, self.crowds, self.keys, answering,
             request_max_bytes=limits.request_max_bytes, frames_max_count=limits.frames_max_count,
@@ -300,7 +300,9 @@ class Titanic:
             return
         answer = Answer(path, tsp.CLOSE, (tsp.OK,))
         job = self._index.get(key)
-        if job is None or job.state == State.BINDING:
+        if job is None:
+            self.desk.close_unknown(key, answer, now)
+        elif job.state == State.BINDING:
             self._port.perform(answer)
         elif job.state == State.CLOSING:
             self._port.barrier((answer,))

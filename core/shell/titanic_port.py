@@ -168,6 +168,10 @@ class TitanicShell:
             self.bodies.requested(job.key, meta, body)
         return number
 
+    def awaits(self, number: int) -> None:
+        """A record that somebody else appended hands effects back; in the order of the appends."""
+        self._awaited.append(number)
+
     def append_all(
         self,
         kind: int,

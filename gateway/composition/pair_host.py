@@ -107,6 +107,7 @@ class PairHost:
         self.journal.store(
             token, epoch=epoch, set_flags=set_flags, clear_flags=clear_flags, peer_seq=peer_seq
         )
+        self._set_apart()
 
     def serve(self) -> None:
         """See TwinHost.serve."""
@@ -114,6 +115,7 @@ class PairHost:
         if self.shell is None:
             self.shell = self._make_shell(self.journal)
             self.shell.mend = self.mend_for_reader
+            self._set_apart()
             self._happened(number, in_short(*self._step))
         self.shell.titanic.intake.epoch = self.twin.epoch
         self._set_durability()
@@ -136,6 +138,18 @@ class PairHost:
         except RingFullError:
             return
         self._happened(number, text)
+
+    def _set_apart(self) -> None:
+        """While the other node may have jobs that this one has not, closes of those are written down (P7)."""
+        if self.shell is not None:
+            apart = self.journal.closes is not None
+            self.shell.titanic.desk.close_elsewhere = self._close_elsewhere if apart else None
+
+    def _close_elsewhere(self, key: bytes, meta: bytes, answers: tuple[Effect, ...]) -> None:
+        assert self.shell is not None, "somebody asked it"
+        number = self.journal.close_elsewhere(key, meta, answers)
+        if answers:
+            self.shell.awaits(number)
 
     @property
     def durability(self) -> str:

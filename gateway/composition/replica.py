@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Final, cast
 
-from core.errors import DamagedRecordError, JournalFailedError
+from core.errors import DamagedRecordError, JournalFailedError, JournalFullError
 from core.pure.jobs import Job, Kind
 from core.pure.notes import Notes
 from core.pure.peer import Crowd, Part, Record, last_seq_of
@@ -224,6 +224,15 @@ class PairJournal(RingJournal):
             self.ring.set_role_flags(
                 set=Flag(set_flags), clear=Flag(clear_flags), peer_seq=peer_seq, token=token
             )
+        except StoreFailedError as error:
+            raise JournalFailedError(str(error)) from error
+
+    def close_elsewhere(self, key: bytes, meta: bytes, after_sync: tuple[Effect, ...]) -> int:
+        """A CLOSE of a job that only the other node can have (P7). JournalFullError, JournalFailedError."""
+        try:
+            return self.ring.append_about(Kind.CLOSE, key, meta, after_sync or None)
+        except RingFullError as error:
+            raise JournalFullError(error.need_bytes, error.free_bytes, error.retry_ms) from error
         except StoreFailedError as error:
             raise JournalFailedError(str(error)) from error
 

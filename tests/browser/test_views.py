@@ -259,8 +259,15 @@ def test_pair(site: Site, visit: Visit) -> None:
 
 
 LOST = {
-    "name": "backup", "role": "unknown", "state": "paired", "ready": False, "reachable": False,
-    "reason": "no answer", "in_sync": False, "durability": None, "heard_ms_ago": 8_000,
+    "name": "backup",
+    "role": "unknown",
+    "state": "paired",
+    "ready": False,
+    "reachable": False,
+    "reason": "no answer",
+    "in_sync": False,
+    "durability": None,
+    "heard_ms_ago": 8_000,
 }
 
 

@@ -28,7 +28,6 @@ class Ledger:
     seen: set[bytes] = field(default_factory=set)
     close_tried: set[bytes] = field(default_factory=set)
     closed: set[bytes] = field(default_factory=set)
-    closed_unseen: set[bytes] = field(default_factory=set)  # on an island that never had the job
     replies: dict[bytes, dict[bytes, set[int]]] = field(default_factory=dict)  # key -> reply -> epochs
     spoken: list[tuple[int, int, int]] = field(default_factory=list)  # (time, epoch, node)
     split_epochs: set[int] = field(default_factory=set)  # whose records were merged
@@ -68,8 +67,6 @@ def _on_the_medium(process: Process, service: bytes, key: bytes, frames: tuple[b
         world.problem(f"P4: {node.name} spoke alone, and its disk does not say that its peer is outdated")
     if twin.state in UNBOUND and not flags & UNSHARED:
         world.problem(f"P7: {node.name} spoke without its peer, and its disk does not say so")
-    if world.islands and service == tsp.CLOSE and key not in disk.known:
-        world.ledger.closed_unseen.add(key)
     disks = [disk]
     if twin.state in BOTH_DISKS and world.sync and not node.peer.lost:
         disks.append(node.peer.disk)

@@ -193,7 +193,6 @@ class Client:
         """It is gone for good."""
         ledger = self.world.ledger
         if frames[0][:3] == tsp.OK:
-            if key not in ledger.closed_unseen:
-                ledger.closed.add(key)
+            ledger.closed.add(key)
             if key in self.jobs:
                 self.jobs.remove(key)

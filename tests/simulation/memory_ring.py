@@ -285,6 +285,10 @@ class MemoryRing:
             tap(Crowd(int(kind), first, self.epoch, [job.key for job in jobs], meta, bodies))
         return first
 
+    def append_about(self, kind: int, key: bytes, meta: bytes, token: object | None) -> int:
+        assert key not in self.index, "what is here is appended to"
+        return self._put(Foreign(int(kind), 0, self.last_seq + 1, self.epoch, key, meta, ()), token)
+
     def append_foreign(self, record: Foreign, token: object | None = None) -> int:
         assert record.sequence == self.last_seq + 1, "foreign records come in order"
         assert not self._log or record.epoch >= self._log[-1].epoch, "and in the order of epochs"

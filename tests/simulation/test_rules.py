@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from core.pure import tsp
 from core.pure.pair import Event, State
-from core.pure.twin_core import HOLED, OUTDATED
+from core.pure.twin_core import HOLED, OUTDATED, PEER_OUTDATED
 from tests.simulation.clients import Client
 from tests.simulation.faults import heal
 from tests.simulation.node import Process
@@ -114,6 +115,21 @@ def test_a_refused_port_is_no_proof_once_the_lease_is_over() -> None:
     world.nodes[0].refused()
     assert states(world)[0] == "suspended"
     assert acked_after(world, PAIRED_MS, 12_000) >= 4_500
+    healed(world)
+
+
+def test_without_a_gateway_the_operator_sends_the_active_on_alone() -> None:
+    """The passive's machine is lost and nobody asks: answers wait until the word, and no longer."""
+    world = pair()
+    world.nodes[1].kill()
+    for wire in world.clients[0].wires:
+        wire.cut = True
+    world.run_until(PAIRED_MS + 30_000)
+    assert states(world)[0] == "canvass"
+    assert world.command(0, Event.PROMOTE)
+    world.run_until(PAIRED_MS + 30_100)
+    assert states(world)[0] == "alone"
+    assert world.nodes[0].disk.block["flags"] & PEER_OUTDATED
     healed(world)
 
 
@@ -280,6 +296,37 @@ def test_damage_that_nobody_can_mend_keeps_no_follower_from_catching_up() -> Non
             ring.read(sequence)
     assert ring.read(lost[2])
     assert process(world, 0).host.journal.live_digest() == process(world, 1).host.journal.live_digest()
+
+
+# -- P7
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_close_counts_on_the_island_that_has_not_the_job(number: int) -> None:
+    """A client that changed sides is told 204, and it is true: the job is gone on both once they have met."""
+    world = pair()
+    world.islands = True
+    world.clients.append(Client(world, 1))
+    for node in world.nodes:
+        node.wire.cut = True
+    for client in world.clients:
+        client.wires[1 - client.number].cut = True
+    world.run_until(PAIRED_MS + 8_000)
+    assert states(world) == ["alone", "taken"]
+    job = world.clients[number].jobs[-1]
+    other = world.nodes[1 - number].process
+    assert other is not None
+    assert job not in other.host.journal.index
+    world.ledger.close_tried.add(job)
+    closer = world.clients[1 - number]
+    closer.asked[-1] = (tsp.CLOSE, job)
+    other.request(closer, -1, tsp.CLOSE, [job.hex().encode()])
+    other.settle()
+    world.run_until(PAIRED_MS + 8_100)
+    world.ledger.closed.add(job)
+    world.clients[number].jobs.remove(job)
+    healed(world)
+    assert all(job not in process(world, each).host.journal.index for each in (0, 1))
 
 
 # -- P8

@@ -147,6 +147,11 @@ class Paired(Writer[E]):
                     found.append((epoch, headers[number].first_seq + at))
         return found
 
+    def append_about(self, kind: int, key: bytes, meta: bytes, token: object | None) -> int:
+        """A record about an entry that is not here: it says something to whoever has it. RingFullError."""
+        assert key not in self.index, "what is here is appended to"
+        return self._write(kind, 0, None, meta, (), token, foreign_key=key)
+
     # -- epoch, role, cut
 
     def set_epoch(self, epoch: int, token: object | None = None) -> None:

@@ -224,6 +224,27 @@ def test_records_on_their_way_are_shipped_too() -> None:
     assert list(ring.records_after(ring.last_seq)) == []
 
 
+def test_a_record_about_nothing_that_is_here_changes_nothing_here() -> None:
+    """It is durable, ships, and leaves index and digest alone, on both and when opened again (P7)."""
+    disk, other = FaultyDisk(), FaultyDisk(1)
+    active, passive = open_on(disk), open_on(other)
+    request(active, 1, b"one")
+    before = active.live_digest()
+    assert active.append_about(Kind.CLOSE, key(9), b"c", "told") == 2
+    request(active, 2, b"two")
+    settle(active)
+    catch_up(active, passive)
+    assert [record.key for record in passive.records_after(1)] == [key(9), key(2)]
+    assert set(active.index) == set(passive.index) == {key(1), key(2)}
+    assert active.live_digest() == passive.live_digest() != before
+    for ring, storage in ((active, disk), (passive, other)):
+        digest = ring.live_digest()
+        ring.close()
+        again = open_on(storage)
+        assert again.live_digest() == digest
+        assert list(again.index) == [key(1), key(2)]
+
+
 def test_an_epoch_is_durable_before_any_record_that_has_it() -> None:
     """Cut the power at every call: no record of epoch 2 is found without a superblock of it (P1)."""
     call, found_without = 0, False
