@@ -6,7 +6,7 @@ from typing import Final
 
 from core.pure.pair import Event, State
 from core.pure.pair_view import peer_broker
-from core.pure.twin import Twin
+from core.pure.twin_core import TwinCore
 
 WHY: Final[dict[Event, str]] = {
     Event.PROVEN: "the peer is not there, and this node's disk proves that it may serve without it",
@@ -64,10 +64,21 @@ assert set(WHY) | {Event.PEER_STALE} == set(Event), "a reason for each event tha
 assert set(NOW) == set(State), "words for each state"
 
 
-def story(twin: Twin, before: State, event: Event, after: State, link: str) -> str:
+def first_words(twin: TwinCore) -> str:
+    """Of a node that has not moved since it started: why, and what would help."""
+    role = "backup" if twin.is_backup else "primary"
+    beat = twin.peer
+    peer = "was not heard since this node started" if beat is None else f"is {beat.state}, epoch {beat.epoch}"
+    damage = "records are damaged here and must come from the peer; " if twin.is_holed else ""
+    return f"{role}, epoch {twin.epoch}: waiting: {damage}the peer {peer}; {NOW[State.WAITING]}"
+
+
+def story(twin: TwinCore, before: State, event: Event, after: State, link: str) -> str:
     """One line: who, from where to where, why, and what it is now."""
     role = "backup" if twin.is_backup else "primary"
     peer = peer_broker(twin, link) or f"the peer at {link}"
     why = WHY.get(event, event.value)
     now = NOW[after].format(peer=peer, epoch=twin.epoch)
+    if after is State.PAIRED and not twin.shares:
+        now = "ACTIVE, PAIRED: answers are on this disk, and the peer follows (--replication local)"
     return f"{role}, epoch {twin.epoch}: {before.value} -> {after.value}: {why}; {now}"

@@ -8,7 +8,7 @@ from core.pure.jobs import Now
 from core.pure.pair import ACKNOWLEDGES, ACTIVE, IN_SYNC, State
 from core.pure.pair_heads import PairChange, PairStatus
 from core.pure.replication import Replica
-from core.pure.twin import Twin
+from core.pure.twin_core import TwinCore
 
 WILDCARDS: Final = ("*", "0.0.0.0", "[::]", "::")  # noqa: S104 - compared with, not bound
 
@@ -22,12 +22,12 @@ def reachable_endpoint(broker: str, link: str) -> str:
     return f"{scheme}://{link.rpartition('/')[2].rpartition(':')[0]}:{port}"
 
 
-def peer_broker(twin: Twin, link: str) -> str:
+def peer_broker(twin: TwinCore, link: str) -> str:
     """Where clients find the other node, as it said itself; empty while it has not been heard."""
     return reachable_endpoint(twin.peer.nodes, link) if twin.peer is not None else ""
 
 
-def active_at(twin: Twin, link: str) -> str:
+def active_at(twin: TwinCore, link: str) -> str:
     """Where the active node is if it is the other one and was heard within the failover time; else empty."""
     beat = twin.peer
     if twin.active or beat is None or State(beat.state) not in ACTIVE or twin.state is State.WINDOW:
@@ -35,7 +35,7 @@ def active_at(twin: Twin, link: str) -> str:
     return peer_broker(twin, link)
 
 
-def why_not(twin: Twin, link: str, now_ms: int) -> str:
+def why_not(twin: TwinCore, link: str, now_ms: int) -> str:
     """Why this node answers nobody, in words; empty if it does."""
     if twin.state in ACKNOWLEDGES:
         return ""
@@ -54,7 +54,7 @@ def why_not(twin: Twin, link: str, now_ms: int) -> str:
 
 
 def pair_status(
-    twin: Twin,
+    twin: TwinCore,
     replica: Replica,
     now: Now,
     *,

@@ -7,9 +7,10 @@ done goes out through :class:`TwinHost`. Call :meth:`on_tick` at least every hea
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from core.errors import JournalFullError, PeerError
-from core.pure import pair, peer
+from core.pure import pair, pair_story, peer
 from core.pure.merging import Merger
 from core.pure.pair import ACTIVE, IN_SYNC, Event, State
 from core.pure.peer import Beat, Message
@@ -24,6 +25,8 @@ from core.pure.twin_core import (
     TwinHost,
     TwinOptions,
 )
+
+SAME_VERSION: Final = "if that goes on, the two nodes are not of the same version"
 
 __all__ = ["LEASEHOLD", "PEER_OUTDATED", "UNSHARED", "Twin", "TwinHost", "TwinOptions"]
 
@@ -48,6 +51,7 @@ class Twin(TwinCore):
         self.receiver.merge_first = self._merge_first
         self._current_frames: Sequence[bytes] = ()
         self._heard = False
+        self._silent_start = True  # no step was told yet: a node that only waits says once why (P5)
         self._taken_in: tuple[tuple[int, int, int], bool] | None = None  # the part of a merge, and if durable
         self._handlers: dict[type[Message], Callable[..., None]] = {
             peer.Beat: self._on_beat,
@@ -68,6 +72,10 @@ class Twin(TwinCore):
         """Let time pass; watch the disk; beat."""
         self._advance(now_ms)
         self._watch_disk(now_ms)
+        if self._silent_start and (now_ms >= self._grace_ms or self.state is not State.WAITING):
+            self._silent_start = False
+            if self.state is State.WAITING:
+                self._host.tell("waiting", pair_story.first_words(self))
         if self.sender is not None:
             self.sender.on_tick(now_ms)
             self._try_admit(now_ms)
@@ -89,8 +97,12 @@ class Twin(TwinCore):
             else:
                 self._current_frames = frames
                 self._handlers[type(message)](message, now_ms)
-        except (PeerError, ValueError):
-            self.counters["pair_messages_invalid"] += 1
+        except (PeerError, ValueError) as error:
+            self.counters["pair_messages_invalid"] = count = self.counters["pair_messages_invalid"] + 1
+            if count & (count - 1) == 0:  # each time there are twice as many
+                self._host.tell(
+                    "invalid", f"{count} messages of the peer cannot be read: {error}; {SAME_VERSION}"
+                )
         self._release(now_ms)
         if self._dirty:
             self._beat(now_ms)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -33,6 +34,14 @@ PROBE_TIMEOUT_S: Final = 1.0
 QUEUE_MAX_BYTES: Final = 32 << 20
 REFRESH_S: Final = 1.0
 REBIND_S: Final = 0.01
+HANDSHAKE_FAILED: Final = (
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+)
+COMPLAIN_AT: Final = 3  # failures in a row: one or two are of a peer that ends
+COMPLAIN_EVERY: Final = 120  # about a minute
+KEYS_DIFFER: Final = "both need the same server.key in --curve-dir, or neither has one"
 
 
 class PeerLink:
@@ -55,6 +64,8 @@ class PeerLink:
     ) -> None:
         self.up = False
         self.rekeyed_count = 0
+        self._unresolved = ""
+        self._failed_count = self._failed_total = 0  # handshakes, in a row and all in all
         self._peer = peer
         self._on_message = on_message
         self._on_refused = on_refused
@@ -73,7 +84,9 @@ class PeerLink:
             )
             dealer = self._dealer(message_max_bytes)
             # before the connection is made: an event that nobody watches for is gone
-            monitor = dealer.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
+            monitor = dealer.get_monitor_socket(
+                zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | HANDSHAKE_FAILED
+            )
             dealer.connect(peer)
         except BaseException:
             if self._gate is not None:
@@ -93,8 +106,8 @@ class PeerLink:
 
     @property
     def refused_count(self) -> int:
-        """Connections that were refused for their key."""
-        return self._gate.refused_count if self._gate is not None else 0
+        """Connections that were refused for their key, on either side."""
+        return self._failed_total + (self._gate.refused_count if self._gate is not None else 0)
 
     def _dealer(self, message_max_bytes: int) -> zmq.Socket[bytes]:
         dealer = self._context.socket(zmq.DEALER)
@@ -172,6 +185,13 @@ class PeerLink:
 
     def _on_event(self, frames: list[bytes]) -> None:
         event = parse_monitor_message(frames)["event"]
+        if event & HANDSHAKE_FAILED:
+            self._failed_count += 1
+            self._failed_total += 1
+            if self._failed_count % COMPLAIN_EVERY == COMPLAIN_AT:
+                log.error("the peer at %s answers, but not to this node: %s", self._peer, KEYS_DIFFER)
+        elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            self._failed_count = 0
         self.up = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
         if not self.up:
             self._probe()
@@ -192,6 +212,10 @@ class PeerLink:
                     await writer.wait_closed()
             except ConnectionRefusedError:
                 self._on_refused()
+            except socket.gaierror as error:
+                if str(error) != self._unresolved:
+                    self._unresolved = str(error)
+                    log.warning("the peer's address %s cannot be resolved: %s", self._peer, error)
             except (OSError, TimeoutError):
                 pass  # no answer proves nothing
             await asyncio.sleep(PROBE_S)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from core.pure.pair import State
 from gateway.cli.console import Json, Verbose, fact, table, tracer
 from gateway.cli.errors import ExitCode
 from gateway.composition import settings as config
@@ -52,7 +53,7 @@ def _sides(answers: dict[str, Any]) -> dict[str, Any]:
 
 def _row(endpoint: str, answer: dict[str, Any]) -> dict[str, Any]:
     if "error" in answer:
-        return {"node": endpoint, "state": "no answer", "since": answer["error"]}
+        return {"node": endpoint, "state": answer.get("state", "no answer"), "since": answer["error"]}
     changes = answer["changes"]
     return {
         "node": endpoint,
@@ -76,14 +77,26 @@ def _words(answers: dict[str, Any]) -> list[str]:
     """What an operator should not have to conclude from the table."""
     found = [answer for answer in answers.values() if "error" not in answer]
     lines = []
-    if not any(answer["active"] for answer in found) and found:
+    if any(answer["state"] == State.HANDING.value for answer in found):
+        lines.append("the planned switch has begun; ask 'titanic pair status' in a moment")
+    elif not any(answer["active"] for answer in found) and found:
         lines.append("no node that answered serves")
-    elif any(answer["state"] == "paired" for answer in found):
-        lines.append("the pair is whole: every acknowledged job is on both disks")
+    elif whole := [answer for answer in found if answer["state"] == "paired"]:
+        lines.append(_worth(whole[0]))
     elif found:
         lines.append("the pair is NOT whole: acknowledged jobs are on one disk only, or wait")
     merged = [answer for answer in found if answer["merged"]]
     return lines + [f"{answer['role']} merged after a split: {answer['merged']}" for answer in merged]
+
+
+def _worth(active: dict[str, Any]) -> str:
+    """What an answer of a whole pair is worth."""
+    if active["replication"] == "sync":
+        return "the pair is whole: every acknowledged job is on both disks"
+    return (
+        "the pair is whole, and answers after one disk (--replication local):"
+        f" the other lags by {active['lag']} records"
+    )
 
 
 @app.command(epilog="Example: titanic pair status --nodes tcp://127.0.0.1:5555,tcp://127.0.0.1:5565")

@@ -62,6 +62,8 @@ async def run(
     """Run a node until SIGTERM, SIGINT or a failed journal; the exit code."""
     if settings.role != "single":
         return await run_paired(settings, trace=trace, ready=ready, progress=progress)
+    if settings.peer is not None or settings.peer_bind is not None:
+        raise SettingsError("--peer and --peer-bind are for a node of a pair: say --role primary or backup")
     replay = Replay(settings.data / DATA_FILE, settings.fsync, settings.max_body)
     (journal, bell), endpoint = await opened(
         lambda: open_store(settings, progress or replay.progress), replay, settings.broker, settings.curve_dir

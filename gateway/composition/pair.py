@@ -176,6 +176,10 @@ def pair_options(settings: Settings) -> PairOptions:
     """What the flags of a pair say. Raises SettingsError if one is missing."""
     if settings.peer_bind is None or settings.peer is None:
         raise SettingsError(f"--role {settings.role} needs --peer-bind and --peer")
+    if settings.peer == settings.peer_bind:
+        raise SettingsError(
+            f"--peer {settings.peer} is where this node itself listens: name the other node's"
+        )
     if settings.fsync == "never":
         raise SettingsError("a pair counts on its disks: --fsync never is for single nodes")
     twin = TwinOptions(

@@ -38,7 +38,7 @@ async def ask_one(
     finally:
         dealer.close()
     if answer[0] == UNAVAILABLE:
-        return {"error": f"not ready: {decode_error(answer[1]).detail}"}
+        return {"error": decode_error(answer[1]).detail, "state": "not ready"}
     if answer[0] not in ANSWERED:
         return {"error": "this node is not one of a pair"}
     status = decode_pair_status(answer[1])

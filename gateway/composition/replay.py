@@ -53,6 +53,8 @@ class Replay:
     @property
     def reason(self) -> str:
         """Why the node is not ready, for a person."""
+        if not self._total_bytes:
+            return self.waits_for or "makes its store"
         return self.waits_for or f"replaying {self._read_bytes} of {self._total_bytes} bytes"
 
     def hello(self) -> tsp.Hello:

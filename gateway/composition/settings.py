@@ -41,6 +41,7 @@ MIN_BODY_BYTES: Final = 1
 MIN_STORE_BYTES: Final = 1 << 20
 INTERVAL_MAX_MS: Final = 60_000
 GATEWAYS_MAX: Final = 64
+NODES_MAX_COUNT: Final = 2
 KEYS_FILE: Final = "keys.json"
 BACKOFF_MAX_MS: Final = 86_400_000
 KEY_LIFETIME_MIN_MS: Final = 1_000
@@ -77,6 +78,12 @@ def _fsync(value: str) -> str:
 
 def _endpoints(value: object) -> object:
     return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+
+def _nodes(value: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(value)) != len(value) or len(value) > NODES_MAX_COUNT:
+        raise ValueError("name one node, or the two of a pair")
+    return value
 
 
 def _duration(value: object) -> object:
@@ -227,7 +234,7 @@ class Settings(BaseSettings):
     data: Path = Path("titanic-data")
     http: Annotated[str, AfterValidator(_address)] = "127.0.0.1:8080"
     broker: Endpoint = "tcp://127.0.0.1:5555"
-    nodes: Annotated[tuple[Endpoint, ...], NoDecode, BeforeValidator(_endpoints)] = ()
+    nodes: Annotated[tuple[Endpoint, ...], NoDecode, BeforeValidator(_endpoints), AfterValidator(_nodes)] = ()
     fsync: Annotated[str, AfterValidator(_fsync)] = "always"
     store_max: Annotated[int, BeforeValidator(_size), _at_least(MIN_STORE_BYTES), _ShowSize] = 4 << 30
     max_body: Annotated[int, BeforeValidator(_size), _at_least(MIN_BODY_BYTES), _ShowSize] = 8 << 20

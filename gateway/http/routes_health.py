@@ -95,7 +95,7 @@ def _not_ready(answers: list[NodeAnswer]) -> ProblemError:
     """503 with the role, and where the active node is (P5), of the node or of both."""
     met = [answer.hello for answer in answers if answer.hello is not None]
     said = [
-        f"{answer.endpoint}: {answer.error}"
+        _said_by(answer.endpoint, answer.error)
         if answer.hello is None
         else _reason(answer.endpoint, answer.hello)
         for answer in answers
@@ -113,7 +113,11 @@ def _reason(endpoint: str, hello: tsp.Hello) -> str:
     words = hello.reason or f"the node is {hello.role}"
     if hello.role == "passive":
         words = f"this node is passive ({words})"
-    return f"{endpoint}: {words}" if endpoint else words
+    return _said_by(endpoint, words)
+
+
+def _said_by(endpoint: str, words: str) -> str:
+    return words if not endpoint or words.startswith(endpoint) else f"{endpoint}: {words}"
 
 
 def _json(body: bytes) -> Response:

@@ -159,6 +159,10 @@ def test_who_proves_nothing_waits_for_its_peer_or_the_operator(number: int) -> N
     world.nodes[number].start()
     world.run_until(PAIRED_MS + 20_000)
     assert states(world)[number] == "waiting"
+    (said,) = (
+        line for line in world.ledger.story if "the peer was not heard since this node started" in line
+    )
+    assert "promote --force" in said
     assert world.command(number, Event.PROMOTE)
     acked_after(world, PAIRED_MS + 20_000, 3_000)
     assert states(world)[number] == "alone"
@@ -360,6 +364,20 @@ def test_a_sleep_is_no_hanging_disk() -> None:
     world.run_until(PAIRED_MS + 12_000)
     assert states(world)[0] != "dead"
     assert State.STOPPED.value not in " ".join(world.ledger.story)
+    healed(world)
+
+
+# -- P10
+
+
+def test_messages_that_cannot_be_read_are_told_of_and_not_each_of_them() -> None:
+    """A node of another version, say: a line for the first, the second, the fourth, and so on."""
+    world = pair()
+    for _ in range(9):
+        world.nodes[0].receive([b"\xff not a message"])
+    told = [line for line in world.ledger.story if "cannot be read" in line]
+    assert [line.split()[2] for line in told] == ["1", "2", "4", "8"]
+    assert all("not of the same version" in line for line in told)
     healed(world)
 
 

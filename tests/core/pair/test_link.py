@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -86,8 +87,10 @@ def test_two_nodes_talk(tmp_path: Path, encrypted: bool) -> None:
 
 
 @pytest.mark.parametrize("has", [True, False], ids=["another key", "no keys at all"])
-def test_a_node_with_another_key_is_a_stranger(tmp_path: Path, has: bool) -> None:
-    """Neither hears a word of the other, although both ports are open."""
+def test_a_node_with_another_key_is_a_stranger(
+    tmp_path: Path, has: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither hears a word of the other, although both ports are open; the log says why."""
     here, there = keys(tmp_path, "here"), keys(tmp_path, "there")
 
     async def scene() -> None:
@@ -101,8 +104,32 @@ def test_a_node_with_another_key_is_a_stranger(tmp_path: Path, has: bool) -> Non
                 return bool(one.heard or other.heard or one.link.up)
 
             await check_never("a stranger was let in", let_in, for_s=REFUSED_S, meanwhile=call_out)
+            await until_true("the log says why", lambda: "both need the same server.key" in caplog.text)
+            assert one.link.refused_count + other.link.refused_count >= 3
 
     asyncio.run(scene())
+
+
+def test_a_name_that_nobody_knows_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It looks like a peer that is away, and never comes."""
+
+    async def unknown(*where: object) -> None:
+        asked.append(where)
+        raise socket.gaierror(-2, "Name or service not known")
+
+    async def scene() -> None:
+        end = End(free_port(), free_port(), None)
+        try:
+            await until_true("it was asked for again", lambda: len(asked) > 1)
+        finally:
+            end.link.close()
+
+    asked: list[object] = []
+    monkeypatch.setattr(asyncio, "open_connection", unknown)
+    asyncio.run(scene())
+    assert [line.getMessage().count("cannot be resolved") for line in caplog.records] == [1]
 
 
 def test_who_knows_the_public_key_only_is_refused_and_counted(tmp_path: Path) -> None:

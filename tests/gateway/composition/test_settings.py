@@ -24,6 +24,8 @@ def _nothing_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ({"http": "127.0.0.1"}, "http (flag --http)"),
         ({"broker": "127.0.0.1:5555"}, "broker (flag --broker)"),
         ({"nodes": "tcp://127.0.0.1:1,,"}, "nodes (flag --nodes)"),
+        ({"nodes": "tcp://127.0.0.1:1,tcp://127.0.0.1:1"}, "nodes (flag --nodes)"),
+        ({"nodes": "tcp://127.0.0.1:1,tcp://127.0.0.1:2,tcp://127.0.0.1:3"}, "name one node, or the two"),
         ({"fsync": "interval:0s"}, "fsync (flag --fsync)"),
         ({"store_max": "-1"}, "store-max (flag --store-max)"),
         ({"max_body": "0"}, "max-body (flag --max-body)"),
