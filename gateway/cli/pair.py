@@ -99,7 +99,7 @@ def _worth(active: dict[str, Any]) -> str:
     )
 
 
-@app.command(epilog="Example: titanic pair status --nodes tcp://127.0.0.1:5555,tcp://127.0.0.1:5565")
+@app.command(epilog="Example: titanic pair status --nodes tcp://127.0.0.1:5555,tcp://127.0.0.1:5556")
 def status(nodes: Nodes = None, curve_dir: CURVE = None, as_json: Json = False, verbose: Verbose = 0) -> None:
     """Show both nodes: role, state, epoch, sequence, and what they know of each other."""
     settings = _settings(nodes, curve_dir)
@@ -107,7 +107,7 @@ def status(nodes: Nodes = None, curve_dir: CURVE = None, as_json: Json = False, 
     _finish(answers, as_json, all("error" not in answer for answer in answers.values()))
 
 
-@app.command(epilog="Example: titanic pair handover --nodes tcp://127.0.0.1:5555,tcp://127.0.0.1:5565")
+@app.command(epilog="Example: titanic pair handover --nodes tcp://127.0.0.1:5555,tcp://127.0.0.1:5556")
 def handover(
     nodes: Nodes = None, curve_dir: CURVE = None, as_json: Json = False, verbose: Verbose = 0
 ) -> None:
@@ -117,7 +117,7 @@ def handover(
     _finish(answers, as_json, any(answer.get("done") for answer in answers.values()))
 
 
-@app.command(epilog="Example: titanic pair promote --nodes tcp://127.0.0.1:5565 --force")
+@app.command(epilog="Example: titanic pair promote --nodes tcp://127.0.0.1:5556 --force")
 def promote(
     nodes: Nodes = None,
     force: Annotated[bool, typer.Option("--force", help="The other node does not serve: I looked.")] = False,
