@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 from core.errors import CoreError, DamagedRecordError, PeerError
 from core.pure.epochs import epoch_at, last_common
+from core.pure.pacing import CLOSE_ENOUGH, Pace
 from core.pure.peer import (
     RECORDS_MAX_COUNT,
     Ack,
@@ -41,8 +42,6 @@ FLIGHT_MAX_BYTES: Final = 8 << 20
 RESEND_MS: Final = 500
 QUIET_MS: Final = 2_000
 """A follower that was sent nothing for so long asks again where it stands."""
-CLOSE_ENOUGH: Final = 2_000
-"""A follower this many records behind is asked to be in sync: the gate waits for the rest."""
 
 
 class RecordsGoneError(CoreError):
@@ -131,6 +130,7 @@ class Sender:
         self._flight_bytes = 0
         self._source: Iterator[Part] | None = None
         self._crowds = False  # whether the follower takes them
+        self._pace = Pace()
         self._progress_ms = 0
         self._started = False
         self.lost_count = 0
@@ -174,6 +174,7 @@ class Sender:
             return
         self.streaming = True
         self._crowds = message.crowds
+        self._pace.begin(self._replica.last_seq)
         self._rewind(message.seq)
         self._progress_ms = now_ms
         if message.seq == self._replica.last_seq:
@@ -211,9 +212,11 @@ class Sender:
         """Ship what is there, as far as the follower keeps up; once per turn of the loop is enough."""
         if not self.streaming:
             return
+        cursor, last_seq, flying = self._cursor, self._replica.last_seq, bool(self._flight)
+        end = cursor + self._pace.due_count(cursor, last_seq, now_ms, flying=flying)
         try:
-            while self._cursor < self._replica.last_seq and self._flight_bytes < FLIGHT_MAX_BYTES:
-                self._ship()
+            while self._cursor < end and self._flight_bytes < FLIGHT_MAX_BYTES:
+                self._ship(end - self._cursor)
         except RecordsGoneError:
             self.lost_count += 1
             self.streaming = False
@@ -221,7 +224,7 @@ class Sender:
         except DamagedRecordError:
             self._source = None  # nothing is known of it; the next pump tries again
 
-    def _ship(self) -> None:
+    def _ship(self, max_count: int) -> None:
         replica = self._replica
         after = replica.parts_after if self._crowds else replica.records_after
         if self._source is None:
@@ -230,7 +233,7 @@ class Sender:
         bodies: list[bytes] = []
         part: Part | None = None
         size = count = 0
-        while size < SHIP_MAX_BYTES and count < RECORDS_MAX_COUNT:
+        while size < SHIP_MAX_BYTES and count < min(max_count, RECORDS_MAX_COUNT):
             try:
                 found = next(self._source, None)
             except DamagedRecordError:  # who asks for it does not have it: nobody can mend it
@@ -435,14 +438,12 @@ class Receiver:
         """Ask again while nothing comes; repeat the last acknowledgement, which may have been lost."""
         if not self.leader:
             return
-        if not self.streaming:
-            if now_ms - self._asked_ms >= RESEND_MS:
+        if now_ms - self._asked_ms >= RESEND_MS:
+            if not self.streaming:
                 self._ask(now_ms)
-        elif now_ms - self._asked_ms >= RESEND_MS:
+                return
             self._asked_ms = now_ms
             if now_ms - self._moved_ms >= QUIET_MS:
                 self._want(now_ms)
             self._acked = (0, 0, -1)
-            self.acknowledge()
-        else:
-            self.acknowledge()
+        self.acknowledge()
