@@ -128,10 +128,12 @@ class Watcher:
 
     async def _question(self, group: _Group) -> None:
         head = tsp.encode_head(WatchHead(b"".join(group.keys), group.wait_ms, group.owner))
-        with contextlib.suppress(ServerUnreachableError, PeerError):  # whoever asks meets it again
-            await self._ask(WATCH, (head,), group.wait_ms / 1_000)
-        group.task = None
-        for key in group.keys:
-            for who in [who for who, other in self._waiting.get(key, ()) if other is group]:
-                self.leave(key, who)
-                who.told(None)
+        try:
+            with contextlib.suppress(ServerUnreachableError, PeerError):  # whoever asks meets it again
+                await self._ask(WATCH, (head,), group.wait_ms / 1_000)
+        finally:  # whatever went wrong, nobody is forgotten
+            group.task = None
+            for key in group.keys:
+                for who in [who for who, other in self._waiting.get(key, ()) if other is group]:
+                    self.leave(key, who)
+                    who.told(None)

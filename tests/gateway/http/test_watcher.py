@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
@@ -104,6 +105,24 @@ def test_whoever_is_not_told_has_to_ask() -> None:
             assert len(told.answers) == 1
             rig.tell((KEYS[1], b"late"))
             assert left.answers == [None]
+
+    run(work)
+
+
+def test_a_defect_forgets_nobody() -> None:
+    """The loop's handler is told of it; who waits is sent to ask."""
+
+    async def work(rig: Rig) -> None:
+        errors: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+        who = Who()
+        rig.watcher.add(KEYS[0], 5, "", who)
+        await until(lambda: len(rig.answers) == 1)
+        rig.answers[0].set_exception(RuntimeError("a defect"))
+        await until(lambda: who.answers == [None])
+        rig.answers.clear()
+        gc.collect()
+        await until(lambda: len(errors) == 1)
 
     run(work)
 
