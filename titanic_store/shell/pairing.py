@@ -14,7 +14,7 @@ from titanic_store.errors import (
 )
 from titanic_store.pure.census import Census
 from titanic_store.pure.chunks import ChunkHeader, decode_chunk_header
-from titanic_store.pure.records import LOST, ROW
+from titanic_store.pure.records import HEADER_BYTES, LOST, ROW, padded
 from titanic_store.pure.seams import E, Foreign, Owner
 from titanic_store.pure.superblock import Flag
 from titanic_store.shell.epochs import epoch_at, epoch_runs
@@ -150,6 +150,9 @@ class Paired(Writer[E]):
     def append_about(self, kind: int, key: bytes, meta: bytes, token: object | None) -> int:
         """A record about an entry that is not here: it says something to whoever has it. RingFullError."""
         assert key not in self.index, "what is here is appended to"
+        head, claim = self._head, padded(HEADER_BYTES + len(meta)) + ROW.size + len(meta)
+        if head.end + head.align + claim > head.limit:
+            head.make_room(claim)  # as an ending has it, and not out of the last chunk, as what a peer sends
         return self._write(kind, 0, None, meta, (), token, foreign_key=key)
 
     # -- epoch, role, cut

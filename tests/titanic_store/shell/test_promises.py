@@ -117,6 +117,24 @@ def test_the_disk_may_be_full(seed: int) -> None:
     assert len(disk.cache) == disk.capacity_bytes
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_records_about_what_is_not_here_take_nobodys_room(seed: int) -> None:
+    """P7: closes of the other node's jobs fill a full store as they like; all that was accepted ends."""
+    random = Random(seed)
+    ring = open_on(FaultyDisk(seed), options(max_chunks=random.choice((6, 7, 12))))
+    accepted = fill(ring, random, (100, 3_000))
+    taken = 0
+    with suppress(RingFullError):
+        for number in range(5_000):
+            ring.append_about(Kind.CLOSE, key(1_000_000 + number), b"closed by the client", None)
+            taken += 1
+            if random.random() < 0.1:
+                settle(ring)
+    assert taken == 5_000, "they are dead as soon as they are written"
+    end_all(ring, accepted, random)
+    assert not ring.index
+
+
 def test_large_replies_share_what_is_free_and_no_more() -> None:
     """They fill the room of nobody else; the refusal says how much was free; closing makes room again."""
     ring = open_on(FaultyDisk(), options(max_chunks=12))
