@@ -11,26 +11,45 @@ DATA   ?= ./titanic-data
 TARGET  ?= broker
 SECONDS ?= 60
 
-.PHONY: help setup run test check format simulate chaos bench torture crowds fuzz openapi clean
+SOURCES := $(shell find core titanic_store gateway -name '*.py')
+COMPILED := build/native/.stamp
+
+# NATIVE=1 with run, test or bench: the compiled build, made anew when a source is newer
+ifdef NATIVE
+export PYTHONPATH := $(CURDIR)/build/native:$(CURDIR)
+export PYTHONSAFEPATH := 1
+READY := setup $(COMPILED)
+else
+READY := setup
+endif
+
+.PHONY: help setup native run test check format simulate chaos bench torture crowds fuzz openapi clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
 
 setup: $(STAMP) ## .venv with the pinned requirements and this project; nothing to do when up to date
 
-$(STAMP): requirements.txt pyproject.toml
+$(STAMP): requirements.txt pyproject.toml setup.py
 	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; name one with make PYTHON=python3.x")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(STAMP)
 
-run: setup ## the server and an echo worker; HTTP=, BROKER= and DATA= say where
+native: setup $(COMPILED) ## compile the busiest modules with mypyc, for NATIVE=1 with run, test and bench; needs a C compiler
+
+$(COMPILED): setup.py pyproject.toml $(SOURCES) | $(STAMP)
+	rm -rf build/native
+	TITANIC_NATIVE=1 $(BIN)/python setup.py -q build --build-lib build/native
+	@touch $@
+
+run: $(READY) ## the server and an echo worker; HTTP=, BROKER= and DATA= say where
 	@exec $(BIN)/python -m gateway.cli.demo --http $(HTTP) --broker $(BROKER) --data $(DATA)
 
 JOBS   ?= 2
 
-test: setup ## the whole test suite, by JOBS processes (2)
+test: $(READY) ## the whole test suite, by JOBS processes (2)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 check: setup ## format, lint, types and the rules of the house, in less than a minute
@@ -59,7 +78,7 @@ format: setup ## write the format that check wants
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: setup ## ratios against the limits of this machine
+bench: $(READY) ## ratios against the limits of this machine
 	$(BIN)/python -m bench
 
 torture: setup ## crash the store for MINUTES= (5) from SEED= (random), then kill -9 a node under load

@@ -17,6 +17,7 @@ import zmq
 
 from bench import broker, http, store
 from bench.load import LoadResult
+from core.compiled import BUILD
 
 Results = dict[str, list[LoadResult]]
 
@@ -36,7 +37,7 @@ def machine() -> str:
     packages = ", ".join(f"{name} {version(name)}" for name in ("uvicorn", "fastapi", "pyzmq", "uvloop"))
     return (
         f"{os.cpu_count()} cores ({model}), Linux {platform.release()}, Python {platform.python_version()}, "
-        f"{packages}, libzmq {zmq.zmq_version()}"
+        f"{packages}, libzmq {zmq.zmq_version()}; titanic {BUILD}"
     )
 
 

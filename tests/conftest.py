@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from core.compiled import COMPILED
 from tests.support.processes import Processes, processes
 
 
@@ -13,3 +14,13 @@ def family(tmp_path: Path) -> Iterator[Processes]:
     """Starts real processes; all of them are gone when the test ends."""
     with processes(tmp_path) as started:
         yield started
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that put a method of their own in the place of one of ours need the interpreted build."""
+    if not COMPILED:
+        return
+    skip = pytest.mark.skip(reason="replaces a method, which a compiled class does not allow")
+    for item in items:
+        if item.get_closest_marker("interpreted") is not None:
+            item.add_marker(skip)

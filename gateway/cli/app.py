@@ -10,6 +10,7 @@ from typing import Annotated, Final
 
 import typer
 
+from core.compiled import BUILD
 from gateway.cli import clients, configs, curve, jobs, keys, pair, processes, stores, top, workers
 from gateway.cli.console import note
 from gateway.cli.errors import ExitCode, explain
@@ -36,7 +37,7 @@ app.add_typer(pair.app, name="pair")
 
 def _print_version(asked: bool) -> None:
     if asked:
-        typer.echo(f"titanic {version('titanic-jobs')}")
+        typer.echo(f"titanic {version('titanic-jobs')}, {BUILD}")
         raise typer.Exit
 
 

@@ -200,6 +200,7 @@ def test_a_reply_is_handed_in_for_a_job_that_waits(rig: BrokerRig) -> None:
     assert rig.count("durable_late") == 1
 
 
+@pytest.mark.interpreted
 def test_a_reply_is_handed_in_by_those_who_may_work_for_the_service() -> None:
     """With an allow-list a peer that could not have been given the job cannot bring its reply."""
     rig = BrokerRig(durable=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -77,6 +78,7 @@ def open_wire(peer: bytes) -> Wire:
     return wire
 
 
+@pytest.mark.interpreted
 @settings(max_examples=300, deadline=None)
 @given(
     st.lists(messages.filter(lambda frames: len(frames) > 1), max_size=60),
@@ -136,6 +138,7 @@ def test_a_request_that_came_as_bytes_is_tried_again_at_another_worker() -> None
     assert done == [[b"C", b"", b"MDPC01", b"echo", b"done"]]
 
 
+@pytest.mark.interpreted
 @settings(max_examples=300, deadline=None)
 @given(st.lists(messages, max_size=40), st.booleans(), st.booleans())
 def test_both_ways_send_and_count_the_same(story: list[list[bytes]], durable: bool, internal: bool) -> None:
@@ -150,6 +153,7 @@ def test_both_ways_send_and_count_the_same(story: list[list[bytes]], durable: bo
         assert short.internal.asked == long.internal.asked
 
 
+@pytest.mark.interpreted
 def test_the_short_way_is_taken() -> None:
     """REQUEST, REPLY, HEARTBEAT of 0.1, and a pipelined call of the inner service: the others are not."""
     rig = BrokerRig(internal=True)

@@ -159,9 +159,9 @@ def test_on_and_not_installed_is_refused(tmp_path: Path) -> None:
     """With the words that install it."""
     (tmp_path / "opentelemetry").mkdir()
     (tmp_path / "opentelemetry" / "__init__.py").write_text("raise ImportError('hidden')\n")
-    from tests.support.sources import ROOT
+    from tests.support.processes import IMPORTS
 
-    env = {"TITANIC_OTEL": "1", "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    env = {"TITANIC_OTEL": "1", "PYTHONPATH": f"{tmp_path}:{IMPORTS['PYTHONPATH']}"}
     done = run("worker", "echo", "--nodes", "tcp://127.0.0.1:1", env=env)
     assert done.returncode == 2
     assert b"pip install 'titanic-jobs[otel]'" in done.stderr

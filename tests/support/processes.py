@@ -17,10 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final, TypeVar
 
+import core
+
 T = TypeVar("T")
 
 DEADLINE_S: Final = 30.0
 ROOT: Final = Path(__file__).resolve().parents[2]
+CODE: Final = Path(core.__file__).resolve().parents[1]
+"""Where the packages are that are tried here: the working tree, or its compiled build."""
+
+IMPORTS: Final = {"PYTHONPATH": f"{CODE}{os.pathsep}{ROOT}", "PYTHONSAFEPATH": "1"}
+"""Environment with which a child imports what its parent does."""
 
 
 def free_port() -> int:
@@ -171,7 +178,7 @@ def run(
 def clean_environment() -> dict[str, str]:
     """The environment without settings of ours, and with the working tree importable."""
     kept = {key: value for key, value in os.environ.items() if not key.upper().startswith("TITANIC_")}
-    return {**kept, "PYTHONPATH": str(ROOT), "COLUMNS": "200", "NO_COLOR": "1"}
+    return {**kept, **IMPORTS, "COLUMNS": "200", "NO_COLOR": "1"}
 
 
 def is_ready(url: str) -> bool:

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 import pytest
 
 from core.pure.bstar import TABLE, BinaryStar, BothActiveError, Event, State
-from tests.support.processes import ROOT, free_port
+from tests.support.processes import IMPORTS, ROOT, free_port
 
 HEARTBEAT_MS = 200
 DEADLINE_S = 20.0
@@ -72,7 +72,7 @@ class Program:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, **IMPORTS},
             text=True,
         )
         self._lines: queue.Queue[str] = queue.Queue()

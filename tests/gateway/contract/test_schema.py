@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import Processes, clean_environment, is_ready, until
-from tests.support.sources import ROOT
+from tests.support.processes import IMPORTS, Processes, clean_environment, is_ready, until
 
 SEED = int(os.environ.get("TITANIC_TEST_SEED", "20251123"))
 BUDGET_S = 25
@@ -57,7 +56,7 @@ def test_the_server_keeps_its_document(url: str, tmp_path: Path) -> None:
         env={
             **clean_environment(),
             "SCHEMATHESIS_HOOKS": "schema_hooks",
-            "PYTHONPATH": f"{HOOKS.parent}:{ROOT}",
+            "PYTHONPATH": f"{HOOKS.parent}:{IMPORTS['PYTHONPATH']}",
         },
         capture_output=True,
         text=True,

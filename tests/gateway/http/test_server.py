@@ -15,8 +15,7 @@ from gateway.http.settings import GatewaySettings
 from tests.gateway.conftest import SETTINGS, LiveGateway
 from tests.gateway.fake_node import FakeNode
 from tests.support.fair import FairClock
-from tests.support.processes import until
-from tests.support.sources import ROOT
+from tests.support.processes import IMPORTS, until
 
 NOBODY = "tcp://127.0.0.1:1"
 SCRIPT = f"""
@@ -99,7 +98,7 @@ def test_stop_ends_long_polls_with_an_answer() -> None:
 
 def test_process_without_a_node() -> None:
     """The real process starts without a node, says so at /readyz, and ends with 0 at SIGTERM."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, **IMPORTS}
     with subprocess.Popen(
         [sys.executable, "-c", SCRIPT],
         stdout=subprocess.PIPE,

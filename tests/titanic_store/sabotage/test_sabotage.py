@@ -331,6 +331,7 @@ def test_without_a_bug_everything_is_green(watch: Watch, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.interpreted
 @pytest.mark.parametrize("name", BUGS)
 def test_every_bug_turns_something_red(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Switched on alone, the bug is noticed by a watch, within the time."""
