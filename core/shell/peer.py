@@ -2,7 +2,8 @@
 
 Messages go out over the connection this node makes and come in over the one its peer makes, so a cable that
 is broken in one direction looks like that. What cannot be sent now is dropped: the protocol repeats what
-matters.
+matters. Without keys both are our own sockets in the loop's thread: libzmq hands each message to a thread of
+its own and back, which cost more than replicating what is in it.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from zmq.utils.monitor import parse_monitor_message
 
 from core.pure.peer import FRAMES_MAX_COUNT
 from core.shell.peer_keys import LinkGate
+from core.shell.plain_link import PlainLink, plain_address
 from core.shell.pump import SocketPump
-from core.shell.sockets import bind_router
+from core.shell.router import Router
+from core.shell.sockets import bind_router, listen_tcp
 
 log = logging.getLogger("titanic.pair")
 
@@ -32,6 +35,7 @@ RECONNECT_MAX_MS: Final = 500
 PROBE_S: Final = 0.2
 PROBE_TIMEOUT_S: Final = 1.0
 QUEUE_MAX_BYTES: Final = 32 << 20
+FRAMES_SEEN_COUNT: Final = FRAMES_MAX_COUNT + 1  # one more than there may be is seen, and refused
 REFRESH_S: Final = 1.0
 REBIND_S: Final = 0.01
 HANDSHAKE_FAILED: Final = (
@@ -73,30 +77,69 @@ class PeerLink:
         self._probing: asyncio.Task[None] | None = None
         self._refresh: asyncio.TimerHandle | None = None
         self._gate: LinkGate | None = None
+        self._monitor: SocketPump | None = None
+        self._in: Router | SocketPump
+        self._out: PlainLink | SocketPump
+        address = plain_address(peer) if curve is None else None
+        listening = listen_tcp(bind) if address is not None else None
+        if address is not None and listening is not None:
+            listener, self.endpoint = listening
+            self._open_plain(listener, address, after_batch, message_max_bytes)
+        else:
+            self._open_libzmq(bind, after_batch, message_max_bytes, curve)
+
+    def _open_plain(
+        self,
+        listener: socket.socket,
+        address: tuple[str, int],
+        after_batch: Callable[[], None],
+        message_max_bytes: int,
+    ) -> None:
+        self._in = Router(
+            listener,
+            self._receive,
+            message_max_bytes=message_max_bytes,
+            frames_max=FRAMES_SEEN_COUNT,
+            after_batch=after_batch,
+        )
+        self._out = PlainLink(
+            address,
+            _ignore,
+            on_made=self._made,
+            on_lost=self._lost,
+            queue_max_bytes=QUEUE_MAX_BYTES,
+            heartbeat_ms=HEARTBEAT_MS,
+            reconnect_max_ms=RECONNECT_MAX_MS,
+            keeps=False,
+        )
+
+    def _open_libzmq(
+        self, bind: str, after_batch: Callable[[], None], message_max_bytes: int, curve: Path | None
+    ) -> None:
         try:
             if curve is not None:  # before anything binds: whoever comes first is asked for its key
                 self._gate = LinkGate(self._context, curve)
-            router, self.endpoint = bind_router(
+            self._router, self.endpoint = bind_router(
                 self._context,
                 bind,
                 message_max_bytes=message_max_bytes,
                 secret_key=self._gate.keys.secret if self._gate is not None else b"",
             )
-            dealer = self._dealer(message_max_bytes)
+            self._dealing = self._dealer(message_max_bytes)
             # before the connection is made: an event that nobody watches for is gone
-            monitor = dealer.get_monitor_socket(
+            monitor = self._dealing.get_monitor_socket(
                 zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | HANDSHAKE_FAILED
             )
-            dealer.connect(peer)
+            self._dealing.connect(self._peer)
         except BaseException:
             if self._gate is not None:
                 self._gate.close()
             self._context.destroy(linger=0)
             raise
-        self._router, self._dealing = router, dealer
-        frames_max = FRAMES_MAX_COUNT + 1  # and the identity of the connection
-        self._in = SocketPump(router, self._receive, after_batch=after_batch, frames_max=frames_max)
-        self._out = SocketPump(dealer, _ignore, send_queue_max_bytes=QUEUE_MAX_BYTES)
+        self._in = SocketPump(
+            self._router, self._receive, after_batch=after_batch, frames_max=FRAMES_SEEN_COUNT
+        )
+        self._out = SocketPump(self._dealing, _ignore, send_queue_max_bytes=QUEUE_MAX_BYTES)
         self._monitor = SocketPump(monitor, self._on_event)
 
     @property
@@ -127,8 +170,10 @@ class PeerLink:
 
     def start(self) -> None:
         """Messages flow from now on."""
-        for pump in (self._in, self._monitor, self._out):
-            pump.start()
+        self._in.start()
+        if self._monitor is not None:
+            self._monitor.start()
+        self._out.start()
         self._probe()
         if self._gate is not None:
             self._refresh = asyncio.get_running_loop().call_later(REFRESH_S, self._on_refresh)
@@ -144,8 +189,9 @@ class PeerLink:
             self._probing.cancel()
         if self._refresh is not None:
             self._refresh.cancel()
-        self._out.unwatch()
-        self._monitor.close(0)
+        if self._monitor is not None and isinstance(self._out, SocketPump):
+            self._out.unwatch()
+            self._monitor.close(0)
         self._in.close(0)
         self._out.close(500)
         if self._gate is not None:
@@ -185,16 +231,34 @@ class PeerLink:
 
     def _on_event(self, frames: list[bytes]) -> None:
         event = parse_monitor_message(frames)["event"]
-        if event & HANDSHAKE_FAILED:
-            self._failed_count += 1
-            self._failed_total += 1
-            if self._failed_count % COMPLAIN_EVERY == COMPLAIN_AT:
-                log.error("the peer at %s answers, but not to this node: %s", self._peer, KEYS_DIFFER)
-        elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
-            self._failed_count = 0
-        self.up = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
-        if not self.up:
-            self._probe()
+        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            self._made()
+        elif event & HANDSHAKE_FAILED:
+            self._strange()
+        else:
+            self._gone()
+
+    def _made(self) -> None:
+        self.up, self._failed_count = True, 0
+
+    def _lost(self) -> None:
+        """Our own connection has ended, perhaps before it was one."""
+        if self.up:
+            self._gone()
+        else:
+            self._strange()
+
+    def _strange(self) -> None:
+        """Somebody is there who does not speak to this node."""
+        self._failed_count += 1
+        self._failed_total += 1
+        if self._failed_count % COMPLAIN_EVERY == COMPLAIN_AT:
+            log.error("the peer at %s answers, but not to this node: %s", self._peer, KEYS_DIFFER)
+        self._gone()
+
+    def _gone(self) -> None:
+        self.up = False
+        self._probe()
 
     def _probe(self) -> None:
         if self._probing is None or self._probing.done():

@@ -61,8 +61,9 @@ class PlainLink:
     """Hands every message that arrives to ``on_message`` and sends without ever blocking.
 
     Connects by itself, and again, with back-off, when the connection ends or is silent for too long; what
-    is sent meanwhile goes out when the peer is there. ``on_lost`` is told, from the loop, when a connection
-    has ended, ``on_refused`` when an attempt to make one has failed. Messages that do not fit into
+    is sent meanwhile goes out when the peer is there; unless it ``keeps`` nothing for another connection.
+    ``on_made`` is told when the handshake is done, ``on_lost``, from the loop, when a connection has ended,
+    with or without one, ``on_refused`` when an attempt to make one has failed. Messages that do not fit into
     ``queue_max_count`` or ``queue_max_bytes`` are dropped, newest first, and counted in ``dropped_count``;
     so are those the kernel had not taken when a connection ended, as far as they were begun.
     Every call is made in the loop's thread.
@@ -74,11 +75,15 @@ class PlainLink:
         on_message: OnMessage,
         *,
         name: bytes = b"",
+        on_made: Callable[[], None] | None = None,
         on_lost: Callable[[], None] | None = None,
         on_refused: Callable[[], None] | None = None,
         trace: Trace | None = None,
         queue_max_count: int = QUEUE_MAX_COUNT,
         queue_max_bytes: int = QUEUE_MAX_BYTES,
+        heartbeat_ms: int = HEARTBEAT_MS,
+        reconnect_max_ms: int = RECONNECT_MAX_MS,
+        keeps: bool = True,
     ) -> None:
         if len(name) > NAME_MAX_BYTES or name[:1] == b"\0":
             raise ValueError(f"{name!r} is not a name that a socket may have")
@@ -87,11 +92,15 @@ class PlainLink:
         self._address = address
         self._on_message = on_message
         self._role = dealer(name)
+        self._on_made = on_made
         self._on_lost = on_lost
         self._on_refused = on_refused
         self._trace = trace
         self._queue_max = queue_max_count
         self._queue_max_bytes = queue_max_bytes
+        self._heartbeat_ms = heartbeat_ms
+        self._reconnect_max_ms = reconnect_max_ms
+        self._keeps = keeps
         self._loop = asyncio.get_running_loop()
         self._socket: socket.socket | None = None
         self._wire = self._fresh_wire()
@@ -156,7 +165,7 @@ class PlainLink:
             elif self._on_refused is not None:
                 self._loop.call_soon(self._tell_refused)
             await asyncio.sleep(self._pause_ms / 1_000)
-            self._pause_ms = min(2 * self._pause_ms, RECONNECT_MAX_MS)
+            self._pause_ms = min(2 * self._pause_ms, self._reconnect_max_ms)
 
     async def _dial(self) -> socket.socket | None:
         """A connected socket, or None."""
@@ -186,7 +195,7 @@ class PlainLink:
         self._socket, self._wire = ours, self._fresh_wire()
         self._silent_ticks = 0
         self._loop.add_reader(ours.fileno(), self._on_readable, ours)
-        self._timer = self._loop.call_later(HEARTBEAT_MS / 1_000, self._on_tick)
+        self._timer = self._loop.call_later(self._heartbeat_ms / 1_000, self._on_tick)
         self._say()
 
     def _fresh_wire(self) -> Wire:
@@ -201,6 +210,9 @@ class PlainLink:
         if self._head:
             self._head, self._head_at = b"", 0
             self.dropped_count += 1
+        if not self._keeps:
+            self.dropped_count += len(self._waiting)
+            self._waiting.clear()
         self.queued_bytes = sum(len(frame) for frames in self._waiting for frame in frames)
         if self._timer is not None:
             self._timer.cancel()
@@ -223,8 +235,8 @@ class PlainLink:
             self._on_refused()
 
     def _on_tick(self) -> None:
-        """Two seconds have passed: a silent peer is asked whether it is there, and given up if it is not."""
-        self._timer = self._loop.call_later(HEARTBEAT_MS / 1_000, self._on_tick)
+        """A heartbeat has passed: a silent peer is asked whether it is there, and given up if it is not."""
+        self._timer = self._loop.call_later(self._heartbeat_ms / 1_000, self._on_tick)
         wire = self._wire
         self._silent_ticks = 0 if self._heard else self._silent_ticks + 1
         if self._silent_ticks > (SILENCE_TICKS if wire.opened else HANDSHAKE_TICKS) and (
@@ -232,7 +244,9 @@ class PlainLink:
         ):
             self._end()
         elif wire.pings and self._flows and not (self._heard and self._said):
-            wire.out.append(ping(HEARTBEAT_TIMEOUT_MS))  # it, too, gives us up when it hears nothing
+            wire.out.append(
+                ping(SILENCE_TICKS * self._heartbeat_ms)
+            )  # it, too, gives us up when it hears nothing
             self._say()
         self._heard = self._said = False
 
@@ -363,6 +377,8 @@ class PlainLink:
         """The handshake is done: what waited may go."""
         self._pause_ms = RECONNECT_MS
         assert self._socket is not None, "a connection that was welcomed"
+        if self._on_made is not None:
+            self._loop.call_soon(self._on_made)
         if self._head:
             return  # behind what the kernel did not take of the handshake
         self._head = self._next_head()

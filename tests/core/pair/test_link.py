@@ -86,6 +86,53 @@ def test_two_nodes_talk(tmp_path: Path, encrypted: bool) -> None:
     asyncio.run(scene())
 
 
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "encrypted"])
+def test_what_is_said_to_nobody_is_never_heard(tmp_path: Path, encrypted: bool) -> None:
+    """A peer that ends is noticed; what is said meanwhile is dropped, and its next run hears the rest."""
+    here = keys(tmp_path, "here") if encrypted else None
+    ports = free_port(), free_port()
+
+    async def scene() -> None:
+        one = End(ports[0], ports[1], here)
+        other = End(ports[1], ports[0], here)
+        try:
+            await talk(one, other)
+            other.link.close()
+            await until_true("its end is noticed", lambda: not one.link.up)
+            await until_true("nobody listens, and that is told", lambda: one.refused_count)
+            one.link.send([b"to", b"nobody"])
+            other = End(ports[1], ports[0], here)
+            await talk(one, other)
+            assert [b"to", b"nobody"] not in other.heard
+        finally:
+            one.link.close()
+            other.link.close()
+
+    asyncio.run(scene())
+
+
+def test_who_answers_and_does_not_speak_the_protocol_is_complained_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The port is open, so nothing is refused; the link never is up, and the log says what to look at."""
+
+    async def scene() -> None:
+        async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.close()
+
+        server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+        end = End(free_port(), server.sockets[0].getsockname()[1], None)
+        try:
+            await until_true("the log says so", lambda: "answers, but not to this node" in caplog.text)
+            assert not end.link.up
+            assert end.refused_count == 0
+        finally:
+            end.link.close()
+            server.close()
+
+    asyncio.run(scene())
+
+
 @pytest.mark.parametrize("has", [True, False], ids=["another key", "no keys at all"])
 def test_a_node_with_another_key_is_a_stranger(
     tmp_path: Path, has: bool, caplog: pytest.LogCaptureFixture
