@@ -50,3 +50,11 @@ EFFECT_OF: Final[tuple[Effect, ...]] = tuple(
     for number in range(256)
 )
 """The same by number, for any byte a file can hold."""
+
+REQUEST: Final = Kind.REQUEST
+OPEN: Final = Effect.OPEN
+NOTE: Final = Effect.NOTE
+BODY: Final = Effect.BODY
+DROP: Final = Effect.DROP
+STATE: Final = Effect.STATE
+"""For the path of every record: ``Effect.OPEN`` is looked up in its class, which takes ten times as long."""

@@ -9,7 +9,7 @@ from zlib import crc32
 
 from titanic_store.pure.census import Census
 from titanic_store.pure.chunks import TRAILER_BYTES, align_up, encode_digest
-from titanic_store.pure.kinds import EFFECT_OF, Effect, Kind
+from titanic_store.pure.kinds import BODY, DROP, EFFECT_OF, NOTE, OPEN, REQUEST, STATE, Kind
 from titanic_store.pure.options import Options
 from titanic_store.pure.records import HEADER_BYTES, MAGIC, NO_KEY, ROW, ROW_FROM, ROW_TO, pack_head
 from titanic_store.pure.recovery import Recovered
@@ -127,7 +127,7 @@ class Writer(Facts[E]):
         nothing has changed, if they do not all fit as they are: append them one by one, which makes room.
         Keys are new and differ. Raises StoreFailedError.
         """
-        assert EFFECT_OF[kind] is Effect.OPEN, "only what opens comes in crowds"
+        assert EFFECT_OF[kind] is OPEN, "only what opens comes in crowds"
         if self._committer.failure is not None:
             raise self._committer.failure
         head, count = self._head, len(bodies)
@@ -192,7 +192,7 @@ class Writer(Facts[E]):
         head.limit -= len(rows) * row_bytes
         run.end = head.end = at
         run.parts.append(b"".join(parts))
-        if kind != Kind.REQUEST:
+        if kind != REQUEST:
             head.silent_count += sum(not self._owner.awaits_reply(entry) for entry in entries)
 
     def mark(self, token: object | None = None) -> int:
@@ -218,11 +218,11 @@ class Writer(Facts[E]):
         claim = exact_bytes + len(padding) + row_bytes
         charge_bytes = claim if claim <= head.large_bytes else 2 * claim
         kept_bytes, foreign = 0, foreign_key is not None
-        opens = effect is Effect.OPEN and not foreign
+        opens = effect is OPEN and not foreign
         if opens and entry is not None:
-            kept_bytes = head.entry_bytes if kind == Kind.REQUEST else self._kept_bytes(entry)
+            kept_bytes = head.entry_bytes if kind == REQUEST else self._kept_bytes(entry)
             head.room_bytes -= charge_bytes + kept_bytes
-        if effect is Effect.BODY and entry is not None and not flags and not foreign:
+        if effect is BODY and entry is not None and not flags and not foreign:
             head.admit_reply(claim, charge_bytes, kept=not entry.reply_at)
         if head.end + head.align + claim > head.limit or (opens and head.room_bytes < 0):
             head.make_room(claim, kept_bytes=kept_bytes, moved=flags != 0 or foreign)
@@ -263,29 +263,29 @@ class Writer(Facts[E]):
     def _place(self, kind: int, entry: E, at: int, charge_bytes: int, batch: Batch) -> None:
         """Bring the index and the accounts up to date with the record at ``at``."""
         head, live, effect = self._head, self._live, EFFECT_OF[kind]
-        if effect is Effect.OPEN:
+        if effect is OPEN:
             known = self.index.get(entry.key)
             if known is not None:
                 self._supersede(known, entry, batch)
             entry.request_at = at
             self.index[entry.key] = entry
             head.space.retain(at, charge_bytes)
-            if kind != Kind.REQUEST and not self._owner.awaits_reply(entry):
+            if kind != REQUEST and not self._owner.awaits_reply(entry):
                 head.silent_count += 1
             if live is not None:
                 live.opened(entry.key)
             return
         batch.touched.add(entry.key)
-        if effect is Effect.NOTE:
+        if effect is NOTE:
             return
         assert self.index.get(entry.key) is entry, "replies and closes are for live entries"
-        if effect is Effect.DROP:
+        if effect is DROP:
             batch.drops.append(entry)
             if live is not None:
                 live.closed(entry.key, replied=entry.reply_at != 0)
             return
         head.space.retain(at, charge_bytes)
-        if effect is Effect.BODY:
+        if effect is BODY:
             if not entry.reply_at:
                 head.reply_count += 1
                 if live is not None:
@@ -293,7 +293,7 @@ class Writer(Facts[E]):
             batch.freed.append(entry.reply_at)
             entry.reply_at = at
         else:
-            assert effect is Effect.STATE, "marks have no entry"
+            assert effect is STATE, "marks have no entry"
             batch.freed.append(entry.request_at)
             entry.request_at = at
 
