@@ -52,6 +52,7 @@ EFFECT_OF: Final[tuple[Effect, ...]] = tuple(
 """The same by number, for any byte a file can hold."""
 
 REQUEST: Final = Kind.REQUEST
+JOB: Final = Kind.JOB
 OPEN: Final = Effect.OPEN
 NOTE: Final = Effect.NOTE
 BODY: Final = Effect.BODY

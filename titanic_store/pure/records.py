@@ -24,9 +24,17 @@ _HEAD: Final = Struct("<4sBBHIIQQ16sQQIIIII")
 WHOLE_HEAD: Final = Struct(_HEAD.format + "I")
 """With the header's own crc."""
 _CRC_AT: Final = 84
+_CRCS_AT: Final = 72
+_CRCS: Final = Struct("<IIII")
+"""Of the meta, the body, the record before, the header."""
+
+_BODY_BYTES_AT: Final = 8
+"""In a row."""
+
 _ORIGIN: Final = Struct("<QB3xI")
 assert _HEAD.size == _CRC_AT == HEADER_BYTES - 4
 assert ROW.size == ROW_TO - ROW_FROM
+assert _CRCS_AT + _CRCS.size == HEADER_BYTES
 
 pack_head: Final = _HEAD.pack
 
@@ -77,6 +85,25 @@ def decode_header(raw: bytes | memoryview, at: int, offset: int, salt: int) -> H
     magic, kind, flags, _zero, *rest = _HEAD.unpack_from(raw, at)
     header = Header._make((kind, flags, *rest, crc))
     return header if magic == MAGIC and header.offset == offset else None
+
+
+def body_in(image: memoryview, at: int, row: bytes, meta: bytes, salt: int) -> bytes | None:
+    """The body of the record at ``image[at:]``, if it is whole and the one of this row and meta of a digest.
+
+    A quarter of what :func:`decode_header` and three slices cost: the row says what the header must say.
+    """
+    body = at + HEADER_BYTES + len(meta)
+    end = body + int.from_bytes(row[_BODY_BYTES_AT : _BODY_BYTES_AT + 4], "little")
+    if end > len(image) or image[at + ROW_FROM : at + ROW_TO] != row:
+        return None
+    meta_crc, body_crc, _, crc = _CRCS.unpack_from(image, at + _CRCS_AT)
+    if (
+        crc32(image[at : at + _CRC_AT], salt) != crc
+        or crc32(meta, salt) != meta_crc
+        or crc32(image[body:end], salt) != body_crc
+    ):
+        return None
+    return bytes(image[body:end])
 
 
 class Origin(NamedTuple):

@@ -78,6 +78,13 @@ class RecordReader:
             return None
         return digest[: seal.rows_bytes], digest[seal.rows_bytes :]
 
+    def ahead(self, offset: int, size: int) -> bytes:
+        """Unchecked bytes of the file; empty if the disk has an error: a read of each record will say so."""
+        try:
+            return self._storage.read_at(offset, size)
+        except OSError:
+            return b""
+
     def raw(self, offset: int, size: int) -> bytes:
         """Unchecked bytes, none of which may be both in memory and in the file."""
         return self._pending(offset)[:size] or self._file(offset, size)

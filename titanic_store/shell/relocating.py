@@ -7,11 +7,21 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol
 
 from titanic_store.errors import DamagedStoreError, RingFullError
-from titanic_store.pure.kinds import EFFECT_OF, Effect, Kind
-from titanic_store.pure.records import HEADER_BYTES, LOST, MOVED, ROW, Origin, decode_origin, encode_origin
+from titanic_store.pure.kinds import BODY, EFFECT_OF, JOB, OPEN, STATE
+from titanic_store.pure.records import (
+    HEADER_BYTES,
+    LOST,
+    MOVED,
+    ROW,
+    Origin,
+    body_in,
+    decode_origin,
+    encode_origin,
+)
 from titanic_store.pure.seams import E, Entry, Owner
 from titanic_store.shell.head import Head
 from titanic_store.shell.reading import RecordReader
+from titanic_store.shell.room import STATE_WIDE_BYTES
 
 log = logging.getLogger("titanic_store")
 
@@ -25,7 +35,7 @@ SHARE: Final = 4
 """Records and bytes moved for each that was appended meanwhile: enough while a fifth of the store is dead."""
 
 STEP_MIN_BYTES: Final = 256 * 1024
-_KEPT: Final = (Effect.OPEN, Effect.STATE, Effect.BODY)
+_KEPT: Final = (OPEN, STATE, BODY)
 
 
 class Pen(Protocol):
@@ -38,8 +48,17 @@ class Pen(Protocol):
         ...
 
 
-Candidate = tuple[int, int, int, int, bytes, bytes]
-"""kind, flags, sequence, offset, key, meta."""
+AHEAD_BYTES: Final = 64 * 1024
+"""Read at a time from a chunk of which much is moved: a read for each record would be a third of its cost."""
+
+FAR_BYTES: Final = 16 * STATE_WIDE_BYTES
+"""With more to spare nobody need look whether a state may be long."""
+
+DENSE_DIVISOR: Final = 8
+"""Much: more than this part of the chunk."""
+
+Candidate = tuple[int, int, int, int, bytes, bytes, bytes]
+"""kind, flags, sequence, offset, key, meta, row of the digest (empty if there is none)."""
 
 
 class Relocator:
@@ -68,6 +87,9 @@ class Relocator:
         self._turn = 0
         self._rows: Iterator[Candidate] = iter(())
         self._again = False
+        self._ahead = memoryview(b"")
+        self._ahead_at = 0
+        self._spare_bytes = 0
         self._position = self._look_again = self._now()
         self.moved_count = 0
         self.moved_bytes = 0
@@ -116,9 +138,11 @@ class Relocator:
             self._turn, self._again = space.tail_turn, False
             self._look_again = self._now() + space.chunk_bytes
             self._rows = self._candidates(space.order[0])
+            self._ahead = memoryview(b"")
         moved, before_bytes = 0, self.moved_bytes
+        self._spare_bytes = self._head.spare_bytes(opens=False) + 2 * before_bytes
         for seen, candidate in enumerate(self._rows):
-            _, _, _, at, key, _ = candidate
+            _, _, _, at, key, _, _ = candidate
             entry = index.get(key)
             if entry is not None and at in (entry.request_at, entry.reply_at):
                 if in_flight(key):
@@ -142,11 +166,12 @@ class Relocator:
             yield from self._listed(slot)
             return
         rows, metas = digest
-        start = 0
+        start = end = 0
         for kind, flags, _zero, meta_bytes, _body_bytes, sequence, at, key in ROW.iter_unpack(rows):
             meta_at, start = start, start + meta_bytes
+            row_at, end = end, end + ROW.size
             if EFFECT_OF[kind] in _KEPT:
-                yield kind, flags, sequence, at, key, metas[meta_at:start]
+                yield kind, flags, sequence, at, key, metas[meta_at:start], rows[row_at:end]
 
     def _digest(self, slot: int) -> tuple[bytes, bytes] | None:
         """Rows and metas of the chunk in ``slot``; None if they cannot be read."""
@@ -168,15 +193,15 @@ class Relocator:
                     except DamagedStoreError as error:
                         log.error("cannot move the record of %s: %s", entry.key.hex(), error)
                         continue
-                    found.append((header.kind, header.flags, header.sequence, at, entry.key, meta))
+                    found.append((header.kind, header.flags, header.sequence, at, entry.key, meta, b""))
         return sorted(found, key=lambda candidate: candidate[2])
 
     def _move(self, entry: Entry, candidate: Candidate) -> bool:
         """Write one record again; False if there is no room even for that."""
-        kind, flags, sequence, at, key, meta = candidate
+        kind, flags, sequence, at, key, meta, row = candidate
         flags, body = MOVED | flags, b""
         try:
-            body = b"" if flags & LOST else self._reader.read(at)[1]
+            body = b"" if flags & LOST else self._body(at, row, meta)
         except DamagedStoreError as error:
             if isinstance(error.__cause__, OSError) or self._reader.hopeful:  # it may be there the next time
                 log.error("the record of %s cannot be moved now: %s", key.hex(), error)
@@ -184,14 +209,15 @@ class Relocator:
             flags |= LOST
             self.lost_count += 1
             log.error("the record of %s is damaged and moves without its body: %s", key.hex(), error)
-        if EFFECT_OF[kind] is not Effect.BODY:
-            origin = decode_origin(meta) if kind == Kind.JOB else Origin(sequence, kind, b"", meta)
-            if origin is None:
-                log.error("cannot move the record of %s: a relocated job without its origin", key.hex())
-                return True
-            kind = Kind.JOB
-            state = self._owner.snapshot(entry, self._head.state_bytes)
-            meta = encode_origin(origin._replace(state=state))
+        if EFFECT_OF[kind] is not BODY:
+            if kind == JOB:
+                origin = decode_origin(meta)
+                if origin is None:
+                    log.error("cannot move the record of %s: a relocated job without its origin", key.hex())
+                    return True
+                sequence, kind, _, meta = origin
+            state = self._owner.snapshot(entry, self._state_bytes())
+            kind, meta = JOB, encode_origin(Origin(sequence, kind, state, meta))
         try:
             self._pen(kind, flags, entry, meta, (body,) if body else (), None)
         except RingFullError:
@@ -199,3 +225,24 @@ class Relocator:
         self.moved_count += 1
         self.moved_bytes += HEADER_BYTES + ROW.size + len(body) + 2 * len(meta)
         return True
+
+    def _body(self, at: int, row: bytes, meta: bytes) -> bytes:
+        """The body of the record at ``at``. DamagedStoreError."""
+        if row and self._turn < self._head.settled_turn:  # all of the chunk is in the file
+            begin = at - self._ahead_at
+            body = body_in(self._ahead, begin, row, meta, self._head.salt) if begin >= 0 else None
+            if body is None and self._much_lives():
+                self._ahead_at, self._ahead = at, memoryview(self._reader.ahead(at, AHEAD_BYTES))
+                body = body_in(self._ahead, 0, row, meta, self._head.salt)
+            if body is not None:
+                return body
+        return self._reader.read(at)[1]
+
+    def _much_lives(self) -> bool:
+        space = self._space
+        return DENSE_DIVISOR * space.alive_bytes[space.order[0]] > space.chunk_bytes
+
+    def _state_bytes(self) -> int:
+        """How long a state may be: :attr:`Head.state_bytes`, which looks at the accounts each time."""
+        far = self._spare_bytes - 2 * self.moved_bytes > FAR_BYTES
+        return STATE_WIDE_BYTES if far else self._head.state_bytes

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 from typing import Any
+from zlib import crc32
 
 import msgspec
 import pytest
@@ -24,6 +25,7 @@ from titanic_store.pure.records import (
     ROW_TO,
     Header,
     Origin,
+    body_in,
     decode_header,
     decode_origin,
     encode_header,
@@ -210,3 +212,26 @@ def test_a_superblock_must_add_up() -> None:
         raw = encode_superblock(msgspec.structs.replace(BLOCK, **changes))
         with pytest.raises(DamagedStoreError, match="contradicts"):
             newest_superblock(raw + bytes(SUPERBLOCK_BYTES), "file")
+
+
+def test_a_body_is_taken_from_an_image_only_if_all_of_its_record_is_right() -> None:
+    """Nothing if any bit of header or body is another, or if it is of another place or sequence."""
+    salt, meta, body = 77, b"meta", bytes(range(40))
+    header = Header(
+        *(1, 0, len(meta), len(body), 9, 8192, b"k" * 16, 8, 1, 1, 1),
+        *(crc32(meta, salt), crc32(body, salt), 5, 0),
+    )
+    raw = encode_header(header, salt)
+    row = raw[ROW_FROM:ROW_TO]
+    image = bytes(16) + raw + meta + body
+    assert body_in(memoryview(image), 16, row, meta, salt) == body
+    assert body_in(memoryview(image[:-1]), 16, row, meta, salt) is None
+    assert body_in(memoryview(image), 16, row, meta, salt + 1) is None
+    assert body_in(memoryview(image), 16, row, b"mETA", salt) is None
+    for at in (*range(16, 16 + HEADER_BYTES), *range(16 + HEADER_BYTES + len(meta), len(image))):
+        flipped = bytearray(image)
+        flipped[at] ^= 4
+        assert body_in(memoryview(flipped), 16, row, meta, salt) is None, at
+    for changed in (header._replace(sequence=10), header._replace(offset=4096)):
+        other = encode_header(changed, salt)
+        assert body_in(memoryview(image), 16, other[ROW_FROM:ROW_TO], meta, salt) is None

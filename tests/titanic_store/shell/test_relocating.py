@@ -395,3 +395,29 @@ def _drain(waiting: Waiting, done: Callable[[], bool]) -> None:
         return done()
 
     until(look, waiting.rung, "the ring comes to rest")
+
+
+def test_what_is_read_ahead_is_proved_record_by_record() -> None:
+    """One flipped bit in a chunk that is moved as a whole costs its own job, and no other (R18)."""
+    disk = FaultyDisk()
+    ring = open_on(disk, options(chunks=20, max_chunks=30))
+    kept = {number: bytes([number]) * 700 for number in range(1, 60)}
+    for number, body in kept.items():
+        request(ring, number, body)
+    settle(ring)
+    churn(ring, 100, 25)
+    assert ring._head.settled_turn > 1, "the first chunk is read ahead"
+    assert not ring.relocator.moved_count
+    disk.flip(ring.index[key(30)].request_at + 300)
+    ring._head.pressed_turn = 1
+    for _ in range(20):
+        ring.relocator.move(20, MIB)
+        settle(ring)
+    assert ring._head.space.tail_turn > 1
+    assert ring.counters["records_lost"] == 1
+    assert ring.relocator.moved_count >= len(kept)
+    with pytest.raises(DamagedStoreError, match="before it was moved"):
+        ring.read(ring.index[key(30)].request_at)
+    for number, body in kept.items():
+        if number != 30:
+            assert ring.read(ring.index[key(number)].request_at) == (b"meta", body)
