@@ -84,6 +84,7 @@ class Recovered(Generic[E]):
     record_count: int
     torn_bytes: int
     warnings: list[str]
+    reply_count: int = 0  # entries that have one
     silent: bool = False  # there may be entries that never get a reply
     file_bytes: int = 0  # may be more than the superblock says: allocated ahead (R9)
     stale_seal_at: int = 0  # a trailer of the head that must not be believed any more

@@ -70,7 +70,7 @@ class Writer(Facts[E]):
         self._head = head = Head(self._options, recovered)
         self._salt = head.salt
         head.entry_count = self._entry_count
-        head.reply_count = sum(1 for entry in self.index.values() if entry.reply_at)
+        head.reply_count = recovered.reply_count
         if recovered.silent:
             awaits_reply = self._owner.awaits_reply
             head.silent_count = sum(1 for entry in self.index.values() if not awaits_reply(entry))
