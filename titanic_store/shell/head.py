@@ -34,6 +34,9 @@ from titanic_store.shell.room import FULL_RETRY_MS, MOVED_BYTES, Room
 
 _SPACE_RETRY_MS: Final = 250
 
+LOOK_DIVISOR: Final = 256
+"""After so much of a chunk somebody looks ahead again; after each commit it would be most of the tending."""
+
 
 class Head(Room):
     """Position and bookkeeping of the chunk that is being written.
@@ -45,6 +48,8 @@ class Head(Room):
     def __init__(self, options: Options, recovered: Recovered[E]) -> None:
         super().__init__(options, recovered)
         self.salt: Final = crc32(self.block.salt)
+        self._look_bytes: Final = self.block.chunk_bytes // LOOK_DIVISOR
+        self._looked_end = 0
         self.large_bytes: Final = self.block.chunk_bytes // LARGE_DIVISOR
         self.seq, self.crc = recovered.chain.sequence, recovered.chain.crc
         self.epoch = max(self.block.epoch, recovered.chain.epoch)
@@ -181,6 +186,7 @@ class Head(Room):
 
         And have room on the disk before it is promised.
         """
+        self._looked_end = self.end
         self._committer.grower.brisk = len(self.space.free) <= self.spare_chunks
         if self.crowded and (self.dense or (len(self.space.free) <= self.spare_chunks and self._half_full())):
             self._request_growth(zeros=True)
@@ -203,10 +209,13 @@ class Head(Room):
     def settle(self) -> None:
         """Take back dead chunks from the tail, and the slot that was added meanwhile."""
         self.space.reclaim()
-        self._look_ahead()
+        if not 0 <= self.end - self._looked_end < self._look_bytes:
+            self._look_ahead()
         while self._turned and self._turned[0][0] <= self._committer.durable_seq:
             self.settled_turn = self._turned.popleft()[1]
-        self._take_growth()
+        if self._growing and self._committer.grower.tried.is_set():
+            self._take_growth()
+            self._looked_end = 0  # one may not be enough
 
     @property
     def fitting_chunks(self) -> int:
