@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.titanic_store.rig import DEADLINE_SECONDS, Pebble, Waiting, key, open_on, options, request, until
-from titanic_store import Kind, Policy, StoreFailedError
+from titanic_store import Kind, Policy, Ring, StoreFailedError
 from titanic_store.shell.committer import LAZY_MS, Committer
 from titanic_store.shell.faulty import FaultyDisk, FaultyStorage
 
@@ -200,3 +200,21 @@ def test_the_file_grows_behind_the_back_of_the_owner(tmp_path: Path) -> None:
     assert waiting.ring.file_bytes > 16 * wanted.chunk_bytes
     waiting.ring.close()
     assert (tmp_path / "titanic.ring").stat().st_size <= wanted.max_bytes
+
+
+def anonymous_count() -> int:
+    """How many descriptors of this process are no files: eventfds, epolls."""
+    return sum("anon_inode" in str(entry.resolve()) for entry in list(Path("/proc/self/fd").iterdir()))
+
+
+def test_a_store_that_is_let_go_leaves_no_descriptor_open(tmp_path: Path) -> None:
+    """What wakes the commit thread goes with it, closed in order or abandoned; waking nobody is harmless."""
+    known = anonymous_count()
+    for end in (Ring.close, Ring.abandon):
+        waiting = Waiting(tmp_path / end.__name__)
+        request(waiting.ring, 1)
+        assert waiting.wait(1) == [1]
+        assert anonymous_count() > known
+        end(waiting.ring)
+        waiting.ring._committer.wake()
+        assert anonymous_count() == known
