@@ -416,7 +416,7 @@ def test_what_is_read_ahead_is_proved_record_by_record() -> None:
     assert ring._head.space.tail_turn > 1
     assert ring.counters["records_lost"] == 1
     assert ring.relocator.moved_count >= len(kept)
-    with pytest.raises(DamagedStoreError, match="before it was moved"):
+    with pytest.raises(DamagedStoreError, match="before it came here"):
         ring.read(ring.index[key(30)].request_at)
     for number, body in kept.items():
         if number != 30:
