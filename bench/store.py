@@ -209,14 +209,14 @@ def main(arguments: list[str], machine: Callable[[], str]) -> None:
         runs = rates(folder, options.rounds, options.seconds)
         print(f"{datetime.now(UTC):%Y-%m-%d}, {machine()}, {sqlite.version()}, {beanstalk.version()};")
         print(f"{options.rounds} rounds of {options.seconds:g} s; 256-byte bodies\n")
-        tables = [
-            rates_table(runs),
-            latency_table(folder, options.rounds, max(1.0, options.seconds)),
-            flat_table(folder, options.rounds, options.seconds, counts),
-            start_table(folder, counts, min(3, options.rounds)),
-        ]
-        for lines in tables:
-            print("\n".join(lines), end="\n\n", flush=True)
+        parts: tuple[Callable[[], list[str]], ...] = (
+            lambda: rates_table(runs),
+            lambda: latency_table(folder, options.rounds, max(1.0, options.seconds)),
+            lambda: flat_table(folder, options.rounds, options.seconds, counts),
+            lambda: start_table(folder, counts, min(3, options.rounds)),
+        )
+        for part in parts:  # each is shown as soon as it is there: the next one may fail
+            print("\n".join(part()), end="\n\n", flush=True)
     if options.json:
         options.json.write_text(
             json.dumps({"machine": machine(), "rates": runs, "at": time.time()}, indent=1)
