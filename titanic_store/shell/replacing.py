@@ -51,6 +51,8 @@ def replace_store(
 def mend_hole(path: Path, damage: DamagedStoreError, record: Foreign) -> bool:
     """``record`` is there again where the log has a hole, durably; False if it is not the one that was there.
 
+    Nor if it is there as it is: a meta that nobody can read is not mended by writing it once more.
+
     The file is open nowhere. What is behind the hole was never touched, so the log goes on as before.
     """
     if record.sequence - 1 != damage.last_seq:
@@ -64,7 +66,10 @@ def mend_hole(path: Path, damage: DamagedStoreError, record: Foreign) -> bool:
             if header is None or header.sequence != record.sequence:
                 header = _lost_header(storage, block, at, record)
             if header is not None and fits(header, record, salt):
-                storage.write_at(at, (written(header, record),))
+                raw = written(header, record)
+                if storage.read_at(at, len(raw)) == raw:
+                    return False  # it is there, and whole: what is wrong with it, the peer's has too
+                storage.write_at(at, (raw,))
                 storage.sync()
                 return True
     finally:

@@ -140,6 +140,21 @@ def test_what_the_peer_had_is_mended_in_place(at: int, tmp_path: Path) -> None:
     journal.close()
 
 
+def test_a_record_that_nobody_can_read_is_not_mended_for_ever(tmp_path: Path) -> None:
+    """The peer has the same bytes, checksums and all: written over ours they change nothing; exit 3."""
+    files = made(tmp_path, Flag.UNSHARED | Flag.PEER_OUTDATED | PAIRED, peer_seq=60)
+    journal = files.open(accept_loss=False)
+    journal.append(Kind.REQUEST, Job(key(50)), b"\x93\x01", (body(50),), ())
+    journal.ring.flush()
+    record = journal.record_at(journal.last_seq)
+    assert record is not None
+    journal.close()
+    with pytest.raises(DamagedStoreError, match="cannot be read") as found:
+        files.open(accept_loss=False)
+    assert files.peer_has(found.value)
+    assert not files.mend(found.value, record)
+
+
 def test_what_the_peer_never_had_is_not_asked_for(tmp_path: Path) -> None:
     """It was acknowledged here alone."""
     files = made(tmp_path, Flag.UNSHARED | PAIRED, peer_seq=19)
