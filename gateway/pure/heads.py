@@ -100,6 +100,8 @@ def cut(data: bytes) -> Cut | None:
                 return None
         at += 15
         stop = data.find(b"\r", at)
+        if not at <= stop <= end:
+            return None
         return Cut(data[:at] + data[stop:end], data[at:stop], end + 4)
     if data.startswith(_GET):
         at = 13
@@ -108,6 +110,8 @@ def cut(data: bytes) -> Cut | None:
     else:
         return None
     stop = at + ID_CHARS
+    if stop > end:
+        return None
     return Cut(data[:at] + data[stop:end], data[at:stop], end + 4)
 
 

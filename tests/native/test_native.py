@@ -20,6 +20,7 @@ SLICE: Final = (
     *("tests/core/test_broker.py", "tests/core/test_mdp.py", "tests/core/test_rfc7.py"),
     *("tests/core/test_life.py", "tests/core/test_pack.py", "tests/core/test_router.py"),
     *("tests/core/test_link.py", "tests/core/pair", "tests/titanic_store/shell", "tests/e2e/test_curl.py"),
+    *("tests/gateway/pure/test_heads.py", "tests/core/test_broker_properties.py", "tests/fuzz"),
 )
 """All of them, with ``make test NATIVE=1``, take as long as the suite."""
 
