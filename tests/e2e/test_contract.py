@@ -220,9 +220,12 @@ def test_batch(open_server: httpx.Client) -> None:
 
 
 def test_lists_have_a_stable_cursor(open_server: httpx.Client) -> None:
-    """Newest first; what is submitted meanwhile is not met on the next page."""
+    """Newest first, by the millisecond; what is submitted meanwhile is not met on the next page."""
     client = open_server
-    ids = [submit(client, "/v1/services/listed/jobs").json()["id"] for _ in range(5)]
+    ids = []
+    for _ in range(5):
+        ids.append(submit(client, "/v1/services/listed/jobs").json()["id"])
+        time.sleep(0.002)  # ids of one millisecond are in no order of time
     page = client.get("/v1/jobs?service=listed&limit=2").json()
     submit(client, "/v1/services/listed/jobs")
     rest = client.get(f"/v1/jobs?service=listed&limit=9&cursor={page['next']}").json()
