@@ -50,7 +50,7 @@ run: $(READY) ## the server and an echo worker; HTTP=, BROKER= and DATA= say whe
 JOBS   ?= 2
 
 test: $(READY) ## the whole test suite, by JOBS processes (2)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 check: setup ## format, lint, types and the rules of the house, in less than a minute
 	$(BIN)/ruff format --check .

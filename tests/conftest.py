@@ -17,7 +17,12 @@ def family(tmp_path: Path) -> Iterator[Processes]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that put a method of their own in the place of one of ours need the interpreted build."""
+    """Files that take long come first, so that no process is left alone with one at the end.
+
+    Tests that put a method of their own in the place of one of ours need the interpreted build.
+    """
+    slow = {item.path for item in items if item.get_closest_marker("slow") is not None}
+    items.sort(key=lambda item: (item.path.parent.name != "native", item.path not in slow))
     if not COMPILED:
         return
     skip = pytest.mark.skip(reason="replaces a method, which a compiled class does not allow")
