@@ -8,6 +8,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -219,13 +220,19 @@ def test_batch(open_server: httpx.Client) -> None:
     problem(client.post(IDLE + ":batch", content=b"\n\n", headers=NDJSON), 400, "bad-batch")
 
 
+def is_past(at_ms: int) -> bool:
+    """Whether a later millisecond than this has begun."""
+    return time.time_ns() // 1_000_000 > at_ms
+
+
 def test_lists_have_a_stable_cursor(open_server: httpx.Client) -> None:
     """Newest first, by the millisecond; what is submitted meanwhile is not met on the next page."""
     client = open_server
     ids = []
     for _ in range(5):
         ids.append(submit(client, "/v1/services/listed/jobs").json()["id"])
-        time.sleep(0.002)  # ids of one millisecond are in no order of time
+        made_ms = int(ids[-1][:12], 16)  # ids of one millisecond are in no order of time
+        until("the next millisecond", partial(is_past, made_ms))
     page = client.get("/v1/jobs?service=listed&limit=2").json()
     submit(client, "/v1/services/listed/jobs")
     rest = client.get(f"/v1/jobs?service=listed&limit=9&cursor={page['next']}").json()
