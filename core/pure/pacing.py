@@ -6,7 +6,7 @@ from typing import Final
 
 CLOSE_ENOUGH: Final = 2_000
 """A follower this many records behind is asked to be in sync: the gate waits for the rest."""
-SLICE_COUNT: Final = 256
+SLICE_COUNT: Final = 128
 PACE_MS: Final = 5
 """One further behind gets so many records at a time, no sooner than that while clients are served."""
 
