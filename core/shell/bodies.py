@@ -33,6 +33,10 @@ class Bodies:
         """A reply was written, and somebody waits for it."""
         self._replies.put(key, meta, frames)
 
+    def superseded(self, key: bytes) -> None:
+        """A reply was written and nobody waits: one kept from before a retry is the wrong one now."""
+        self._replies.take(key)
+
     def request(self, job: Job) -> tuple[RequestMeta, Sequence[bytes]]:
         """What the job asks for, and its frames. DamagedRecordError."""
         found = self._requests.take(job.key)

@@ -164,6 +164,8 @@ class TitanicShell:
         if kind == Kind.REPLY:
             if self.titanic.awaits(job.key):
                 self.bodies.replied(job.key, meta, body)
+            else:
+                self.bodies.superseded(job.key)
         elif kind == Kind.REQUEST and self.titanic.soon(job.service):
             self.bodies.requested(job.key, meta, body)
         return number
